@@ -1,0 +1,75 @@
+# 《你好，语言模型》: everything a reader, a learner or a maintainer runs. `make help` lists it.
+#
+#   PYTHON=python3.12 make book          another interpreter for a new .venv
+#   PIP_ARGS='-e .[lab,book,test]' …     other packages than the pinned ones
+
+PYTHON   ?= python3
+PIP_ARGS ?= -r requirements.txt
+PORT     ?= 8000
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+HTML  := _build/html
+
+# One thread and fixed hashes: the last digit of a sum depends on how it is split.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0
+# The plainest arithmetic torch has, to stand for another CPU type.
+PORTABLE   := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
+NBVAL      := $(ONE_THREAD) $(PY) -m pytest --nbval --nbval-current-env --dist loadfile -n 2 chapters
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint unit nbval site test-portable serve lab notebooks lock assets clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "Python 3.10 or newer is needed, this is %d.%d; try: make PYTHON=python3.12 …" % v[:2])'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+	@touch $@
+
+book: $(STAMP) ## build the site in _build/html (sets up .venv by itself)
+	$(VENV)/bin/jupyter-book build . -W -n --keep-going --quiet
+	@echo "The book is built: $(HTML)/index.html (make serve shows it)"
+
+test: lint unit nbval book site ## run everything: style, unit, parity, JavaScript, all chapters, the site in a browser
+
+lint: $(STAMP) ## ruff, ruff format and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+unit: $(STAMP) ## unit, parity and JavaScript tests
+	$(ONE_THREAD) $(PY) -m pytest -q -n 2 --dist loadfile tests --ignore tests/site
+
+nbval: $(STAMP) ## run every chapter and compare every text output with the stored one
+	$(NBVAL) -q
+
+site: book ## operate the built site in a real browser
+	$(ONE_THREAD) $(PY) -m pytest -q tests/site
+
+test-portable: $(STAMP) ## the chapters once more, with the arithmetic of another CPU type
+	$(PORTABLE) $(NBVAL) -q
+
+serve: book ## serve the built site on http://localhost:8000 (PORT=…)
+	$(PY) -m http.server --bind 127.0.0.1 --directory $(HTML) $(PORT)
+
+lab: $(STAMP) ## open the chapters in JupyterLab
+	$(PY) -m jupyterlab chapters
+
+notebooks: $(STAMP) ## run every chapter the one canonical way and store its outputs
+	$(ONE_THREAD) $(PY) tools/notebooks.py
+
+assets: $(STAMP) ## remake the vocabulary and the font subset
+	$(PY) -m lmlib.recipes.vocab
+	$(PY) -m lmlib.recipes.font_subset
+
+lock: $(STAMP) ## resolve pyproject.toml anew and write requirements.txt
+	$(PY) -m pip install --quiet uv
+	$(PY) tools/lock.py
+
+clean: ## remove what was built, caches and .venv
+	rm -rf _build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,16 @@
+"""The Sphinx extension of the book: one module a concern, each with its own `setup`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from . import address, figures, math, search, text, theme
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Set up every part of the extension."""
+    for module in (address, theme, math, text, figures, search):
+        module.setup(app)
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,166 @@
+"""Argument checks: bad input is met at the door, with one sentence that names it.
+
+Every check returns nothing and raises ``ValueError`` (a bad value) or ``TypeError`` (a bad
+type). Only shapes, dtypes and devices are looked at, never values on an accelerator: a check
+costs no synchronisation and works under the ``meta`` device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+INTEGER_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def _check_int(name: str, value: int) -> None:
+    # A size is a SymInt while torch.export looks at a model with dynamic shapes.
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+
+
+def check_positive(name: str, value: int) -> None:
+    """``value`` is an int ≥ 1."""
+    _check_int(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_not_negative(name: str, value: int) -> None:
+    """``value`` is an int ≥ 0."""
+    _check_int(name, value)
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def check_probability(name: str, value: float) -> None:
+    """``value`` is a rate of dropping, 0 ≤ value < 1."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+
+
+def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
+    """``value`` is one of ``allowed``."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+
+
+def check_divisible(name: str, value: int, by_name: str, by: int) -> None:
+    """``value`` is a multiple of ``by``."""
+    if value % by:
+        raise ValueError(
+            f"{name} must be divisible by {by_name}, got {name}={value}, {by_name}={by}"
+        )
+
+
+def check_tensor(name: str, tensor: Tensor, dims: str, **sizes: int) -> None:
+    """``tensor`` is floating-point and has the named dimensions.
+
+    Args:
+        dims: names of the dimensions, e.g. ``"batch, n, d_model"``; ``...`` in front stands
+            for any number of leading ones.
+        sizes: what some of them must measure, e.g. ``d_model=512``.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    names = [part.strip() for part in dims.split(",")]
+    shape = tuple(tensor.shape)
+    leading = names[0] == "..."
+    if leading:
+        names = names[1:]
+    if tensor.dim() < len(names) or (not leading and tensor.dim() != len(names)):
+        raise ValueError(f"{name} must have shape ({dims}), got {shape}")
+    for index, dim in enumerate(names, start=tensor.dim() - len(names)):
+        if dim in sizes and shape[index] != sizes[dim]:
+            raise ValueError(
+                f"{name} must have shape ({dims}) with {dim}={sizes[dim]}, got {shape}"
+            )
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+
+
+def check_ids(
+    name: str, ids: Tensor, dims: str = "batch, n", vocab_size: int | None = None
+) -> None:
+    """``ids`` is an integer tensor of the named dimensions, each id in [0, vocab_size).
+
+    The range is looked at only where it costs nothing: on the CPU, outside ``torch.compile``.
+    """
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor of token ids, got {type(ids).__name__}")
+    if ids.dtype not in INTEGER_DTYPES:
+        raise TypeError(f"{name} must hold integer token ids, got {ids.dtype}")
+    if ids.dim() != len(dims.split(",")):
+        raise ValueError(f"{name} must have shape ({dims}), got {tuple(ids.shape)}")
+    if vocab_size is None or ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if ids.numel():
+        low, high = (int(bound) for bound in ids.aminmax())
+        if low < 0 or high >= vocab_size:
+            wrong = low if low < 0 else high
+            raise ValueError(f"{name} must hold ids from 0 to {vocab_size - 1}, got {wrong}")
+
+
+def check_mask(name: str, mask: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    """``mask`` is boolean, lies on ``device`` and broadcasts to ``shape``."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be boolean (True = may look at), got {mask.dtype}")
+    check_broadcast(name, mask, shape, device)
+
+
+def check_broadcast(
+    name: str, tensor: Tensor, shape: tuple[int, ...], device: torch.device
+) -> None:
+    """``tensor`` lies on ``device`` and broadcasts to ``shape``."""
+    sizes = tuple(tensor.shape)
+    fits = len(sizes) <= len(shape) and all(
+        size in (1, wanted) for size, wanted in zip(sizes[::-1], shape[::-1], strict=False)
+    )
+    if not fits:
+        raise ValueError(f"{name} must be broadcastable to {shape}, got {sizes}")
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on {device} like the rest, got {tensor.device}")
+
+
+def check_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> None:
+    """The arguments of scaled dot-product attention fit each other."""
+    check_tensor("query", query, "..., n_q, d_k")
+    check_tensor("key", key, "..., n_k, d_k", d_k=query.shape[-1])
+    check_tensor("value", value, "..., n_k, d_v", n_k=key.shape[-2])
+    for name, tensor in (("key", key), ("value", value)):
+        if tensor.dtype != query.dtype or tensor.device != query.device:
+            raise ValueError(
+                f"{name} must be {query.dtype} on {query.device} like the query, "
+                f"got {tensor.dtype} on {tensor.device}"
+            )
+    leading = query.shape[:-2]
+    if key.shape[:-2] != value.shape[:-2]:
+        raise ValueError(
+            "key and value must have the same leading dimensions, "
+            f"got {tuple(key.shape)} and {tuple(value.shape)}"
+        )
+    if len(leading) < 2 and key.shape[:-2] != leading:
+        raise ValueError(
+            "query and key must have the same leading dimensions, "
+            f"got {tuple(query.shape)} and {tuple(key.shape)}"
+        )
+    if len(leading) >= 2:
+        if key.shape[:-3] != leading[:-1]:
+            raise ValueError(
+                "query and key must have the same batch dimensions, "
+                f"got {tuple(query.shape)} and {tuple(key.shape)}"
+            )
+        check_divisible("num_heads", leading[-1], "num_kv_heads", key.shape[-3])
+    shape = (*leading, query.shape[-2], key.shape[-2])
+    if mask is not None:
+        check_mask("mask", mask, shape, query.device)
+    if bias is not None:
+        check_tensor("bias", bias, "...")
+        check_broadcast("bias", bias, shape, query.device)

@@ -1,0 +1,95 @@
+"""Read the live figures of a chapter: as saved in the notebook, and as shown in a page."""
+
+from __future__ import annotations
+
+import base64
+import pathlib
+import re
+from typing import Any
+
+import nbformat
+import numpy as np
+import torch
+
+from lmlib.attention import causal_mask, scaled_dot_product_attention
+from lmlib.widgets._forward_pass import Numbers, unpack
+from lmlib.widgets.base import unpack_float16
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STATE = "application/vnd.jupyter.widget-state+json"
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+
+
+def saved_figures(chapter: str, name: str) -> list[tuple[str, dict[str, Any]]]:
+    """(model id, traits) of every figure called ``name``, in the order of the chapter."""
+    notebook = nbformat.read(ROOT / "chapters" / f"{chapter}.ipynb", as_version=4)
+    models = notebook.metadata["widgets"][STATE]["state"]
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).get("application/vnd.jupyter.widget-view+json")
+            if not view or models[view["model_id"]]["state"].get("_figure") != name:
+                continue
+            model = models[view["model_id"]]
+            traits = dict(model["state"])
+            for buffer in model["buffers"]:
+                (trait,) = buffer["path"]
+                traits[trait] = base64.b64decode(buffer["data"])
+            found.append((view["model_id"], traits))
+    return found
+
+
+def attention_weights(
+    traits: dict[str, Any],
+    *,
+    layer: int = 0,
+    head: int = 0,
+    mask: str = "none",
+    temperature: float = 1.0,
+    scaled: bool = True,
+) -> np.ndarray:
+    """What lmlib computes from the saved Q and K: (n_query, n_key)."""
+    shape = traits["shape"]
+    sizes = (shape["layers"], shape["heads"])
+    query = unpack_float16(traits["query_data"], (*sizes, shape["n_query"], shape["d_head"]))
+    key = unpack_float16(traits["key_data"], (*sizes, shape["n_key"], shape["d_head"]))
+    q, k = (torch.from_numpy(np.array(x[layer, head]))[None, None].double() for x in (query, key))
+    allowed = causal_mask(shape["n_query"], shape["n_key"]) if mask == "causal" else None
+    scale = (shape["d_head"] ** -0.5 if scaled else 1.0) / temperature
+    _, weights = scaled_dot_product_attention(q, k, k, allowed, scale=scale, need_weights=True)
+    assert weights is not None
+    return weights[0, 0].numpy()
+
+
+class Walk:
+    """The steps of a saved ``ForwardPass``, with the values that lmlib computes for them."""
+
+    def __init__(self, traits: dict[str, Any]) -> None:
+        self.steps = traits["steps"]
+        self.variants = traits["variants"]
+        self.boxes = traits["boxes"]
+        self.vocabulary = traits["vocabulary"].split("\n")
+        self._numbers = [
+            Numbers(
+                ops={step["name"]: step["op"] for step in self.steps},
+                shapes={step["name"]: tuple(step["shape"]) for step in self.steps},
+                shipped=unpack(traits["tensors"], traits["stride"], traits["data"], variant),
+            )
+            for variant in range(len(self.variants))
+        ]
+
+    def values(self, step: int, variant: int) -> np.ndarray:
+        return self._numbers[variant].tensor(self.steps[step]["name"])
+
+    def index(self, name: str) -> int:
+        return next(i for i, step in enumerate(self.steps) if step["name"] == name)
+
+
+def number(text: str) -> float:
+    """The number that a figure shows: ``−1.25``, ``3.2×10⁻⁷``, ``∞``."""
+    text = text.strip().replace("−", "-")
+    if "∞" in text:
+        return float(text.replace("∞", "inf"))
+    if match := re.fullmatch(r"(-?[\d.]+)×10⁻([⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text):
+        return float(f"{match[1]}e-{match[2].translate(SUPERSCRIPTS)}")
+    return float(text)

@@ -1,0 +1,1 @@
+"""Maintainers' tools; each is run by a target of the Makefile."""
