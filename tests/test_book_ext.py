@@ -189,7 +189,7 @@ def test_only_marks_of_code_that_nothing_colours_are_dropped(chapter: str) -> No
     assert '<div class="highlight"><pre><span></span>show()' in chapter
     body = '<p><span class="n">x</span></p><div class="highlight"><pre><span class="k">if</span>'
     assert text.thin_code(body) == body
-    style = (REPOSITORY / "book/_theme/static/content.css").read_text(encoding="utf-8")
+    style = (REPOSITORY / "book/_theme/static/code.css").read_text(encoding="utf-8")
     coloured = ",".join(re.findall(r"\.highlight :is\(([^)]*)\)", style)).split(",")
     assert ".k" in [name.strip() for name in coloured]
     assert not {f".{name}" for name in text.PLAIN_TOKENS} & {name.strip() for name in coloured}

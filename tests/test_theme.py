@@ -187,7 +187,9 @@ def test_the_map_has_every_chapter_of_the_contents() -> None:
 
 def test_the_map_marks_what_is_not_a_page(tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(
-        "from nihao_book import bookmap\nextensions = ['myst_parser']\nsetup = bookmap.setup\n",
+        "from nihao_book import bookmap\nextensions = ['myst_parser']\nsetup = bookmap.setup\n"
+        # Without a mapping of its own, a build changes Sphinx's default for those that follow.
+        "source_suffix = {'.md': 'markdown'}\n",
         encoding="utf-8",
     )
     (tmp_path / "index.md").write_text(

@@ -7,7 +7,7 @@
     for (const formula of formulas) {
       if (formula.scrollWidth > formula.clientWidth) {
         formula.tabIndex = 0;
-        formula.setAttribute("role", "region");
+        formula.setAttribute("role", "group");
         formula.setAttribute("aria-label", "公式（可以左右滚动）");
       } else {
         for (const name of ["tabindex", "role", "aria-label"]) formula.removeAttribute(name);

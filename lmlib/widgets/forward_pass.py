@@ -184,6 +184,7 @@ class ForwardPass(LiveFigure):
                 label=f"{name}：log₁₀ P(X) = {total:.1f}".replace("-", "−"),
             )
         axes.set_yscale("log")
+        axes.minorticks_off()
         axes.set_xticks(
             places,
             [

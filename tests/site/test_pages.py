@@ -119,16 +119,16 @@ def test_text_is_readable_before_any_script_has_run(
     path: str, open_page: Callable[..., Any]
 ) -> None:
     page, _ = open_page(path, java_script_enabled=False)
-    heading = page.locator("article h1").first
+    heading = page.locator("main h1").first
     assert heading.is_visible()
-    assert page.locator("article .katex-html").first.is_visible()
-    assert page.locator("article img").first.get_attribute("alt")
+    assert page.locator("main .katex-html").first.is_visible()
+    assert page.locator("main img").first.get_attribute("alt")
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_every_picture_says_what_it_shows(path: str, open_page: Callable[..., Any]) -> None:
     page, _ = open_page(path)
-    alts = page.evaluate("[...document.querySelectorAll('article img')].map((i) => i.alt)")
+    alts = page.evaluate("[...document.querySelectorAll('main img')].map((i) => i.alt)")
     assert alts
     assert [alt for alt in alts if not re.search(r"[\u4e00-\u9fff]{4}", alt)] == []
 
@@ -143,7 +143,8 @@ def test_colab_and_download_are_offered(path: str, open_page: Callable[..., Any]
         page.locator("a[download]").first.click()
     stored = (HTML.parents[1] / notebook).read_bytes()
     with open(download.value.path(), "rb") as file:
-        assert file.read() == stored
+        same = file.read() == stored
+    assert same
 
 
 def test_line_breaks_inside_chinese_text_leave_no_gap(open_page: Callable[..., Any]) -> None:
@@ -152,7 +153,7 @@ def test_line_breaks_inside_chinese_text_leave_no_gap(open_page: Callable[..., A
         gaps = page.evaluate(
             r"""() => {
               const walker = document.createTreeWalker(
-                document.querySelector('article'), NodeFilter.SHOW_TEXT);
+                document.querySelector('main'), NodeFilter.SHOW_TEXT);
               const found = [];
               while (walker.nextNode()) {
                 const node = walker.currentNode;

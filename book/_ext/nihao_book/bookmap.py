@@ -47,7 +47,7 @@ class BookMap(SphinxDirective):
         """Return one chapter's line: a link when it is a page, the mark 编写中 when not."""
         title: nodes.Node
         ready = chapter["file"] in self.env.found_docs
-        if not ready:
+        if ready:
             title = addnodes.pending_xref(
                 "",
                 nodes.inline("", chapter["title"]),

@@ -1,6 +1,6 @@
 """The look of the site: registers the theme in ``book/_theme`` and fills what it shows.
 
-The theme sends a page its text, four style sheets and one script, all from the site itself.
+The theme sends a page its text, six small style sheets and one script, all from the site itself.
 Extensions register styles and scripts for looks that this theme does not have; those are
 taken off each page here.
 """

@@ -144,6 +144,7 @@
       .map((link) => [link, document.getElementById(decodeURIComponent(link.hash.slice(1)))])
       .filter(([, section]) => section);
     if (!entries.length) return;
+    const box = find(".page-toc");
     let waiting = false;
     const mark = () => {
       waiting = false;
@@ -158,6 +159,12 @@
       for (const [link] of entries)
         if (link === current) link.setAttribute("aria-current", "location");
         else link.removeAttribute("aria-current");
+      // Long contents scroll along, so that the mark stays in sight.
+      if (!current) return;
+      const { top, bottom } = current.getBoundingClientRect();
+      const frame = box.getBoundingClientRect();
+      if (top < frame.top || bottom > frame.bottom)
+        box.scrollTop += (top + bottom - frame.top - frame.bottom) / 2;
     };
     const later = () => {
       if (!waiting) requestAnimationFrame(mark);
@@ -203,9 +210,9 @@
 
   // A box that scrolls sideways can be reached and scrolled by keyboard.
   const startScrollers = () => {
-    const names = { PRE: "代码，可左右滚动", DIV: "可左右滚动" };
+    const names = { PRE: "代码（可以左右滚动）", DIV: "表格（可以左右滚动）" };
     const update = () => {
-      for (const box of document.querySelectorAll("main pre, .table-wrap, div.math")) {
+      for (const box of document.querySelectorAll("main pre, .table-wrap")) {
         const wide = box.scrollWidth > box.clientWidth;
         if (wide === box.hasAttribute("tabindex")) continue;
         if (wide) {
@@ -216,6 +223,8 @@
       }
     };
     addEventListener("resize", update);
+    addEventListener("load", update);
+    // What a folded box holds has a width only when it is opened.
     document.addEventListener("toggle", update, { capture: true });
     update();
   };
