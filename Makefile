@@ -19,7 +19,7 @@ PORTABLE   := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
 NBVAL      := $(ONE_THREAD) $(PY) -m pytest --nbval --nbval-current-env --dist loadfile -n 2 chapters
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint unit nbval site test-portable serve lab notebooks lock assets clean
+.PHONY: help book test lint unit nbval site test-portable serve lab notebooks assets picture lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,10 +66,13 @@ assets: $(STAMP) ## remake the vocabulary and the font subset
 	$(PY) -m lmlib.recipes.vocab
 	$(PY) -m lmlib.recipes.font_subset
 
+picture: book ## take the README's picture from the built site
+	$(PY) tools/picture.py
+
 lock: $(STAMP) ## resolve pyproject.toml anew and write requirements.txt
 	$(PY) -m pip install --quiet uv
 	$(PY) tools/lock.py
 
 clean: ## remove what was built, caches and .venv
-	rm -rf _build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

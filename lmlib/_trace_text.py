@@ -26,9 +26,9 @@ class StepText(NamedTuple):
 TEXTS: dict[str, StepText] = {
     # ---- from characters to vectors
     "source_ids": StepText("源序列的编号", "s", "s = 每个字在词表里的编号"),
-    "target_ids": StepText("目标序列的编号", "x", "x = 每个字在词表里的编号"),
-    "target_in": StepText("解码器读到的编号", "x′", "x′ = 解码器读到的每个词元的编号"),
-    "shift_right": StepText("右移一位的目标", "x′", "x′ = [<bos>, x₁, …, xₙ₋₁]"),
+    "target_ids": StepText("目标序列的编号", "y", "y = 每个字在词表里的编号"),
+    "target_in": StepText("解码器读到的编号", "y′", "y′ = 解码器读到的每个词元的编号"),
+    "shift_right": StepText("右移一位的目标", "y′", "y′ = [<bos>, y₀, …, yₙ₋₂]"),
     "embedding": StepText("嵌入", "E", "E = {table}[{a}]"),
     "scaled": StepText("放大后的嵌入", "E′", "E′ = √d_model · {a}，d_model = {d_model}"),
     "sinusoidal": StepText(
@@ -58,7 +58,7 @@ TEXTS: dict[str, StepText] = {
     ),
     "weights": StepText("注意力权重", "A", "A = softmax({a})，每行的和是 1"),
     "heads": StepText("每个头的输出", "head", "head = {a} {b}{groups}"),
-    "concat": StepText("把头拼起来", "C", "C = [head₁, …, head_H]，H = {num_heads}"),
+    "concat": StepText("把头拼起来", "C", "C = [head₁, …, head_h]，h = {num_heads}"),
     "attention_output": StepText("注意力的输出", "Z", "Z = {a} W_O« + b_O»"),
     # ---- the rest of a layer
     "residual": StepText("残差连接", "R{k}", "R{k} = {a} + {b}"),
@@ -76,15 +76,13 @@ TEXTS: dict[str, StepText] = {
     # ---- from vectors to probabilities
     "logits": StepText("对数几率（logits）", "L", "L = {a} {head}ᵀ"),
     "probabilities": StepText("下一个词元的概率", "P", "P = softmax({a})，每行的和是 1"),
-    "token_probabilities": StepText(
-        "目标词元的概率", "p", "pᵢ = P[i, xᵢ] = P(xᵢ | x₁ … xᵢ₋₁, 源序列)"
-    ),
+    "token_probabilities": StepText("目标词元的概率", "p", "pᵢ = P[i, yᵢ] = P(yᵢ | y₀ … yᵢ₋₁, X)"),
     "token_log_probabilities": StepText(
-        "目标词元的对数概率", "ln p", "ln pᵢ = L[i, xᵢ] − ln Σⱼ exp L[i, j]"
+        "目标词元的对数概率", "ln p", "ln pᵢ = L[i, yᵢ] − ln Σⱼ exp L[i, j]"
     ),
-    "sequence_log_probability": StepText("整个序列的对数概率", "ln P(X)", "ln P(X) = Σᵢ ln pᵢ"),
+    "sequence_log_probability": StepText("整个序列的对数概率", "ln P(Y|X)", "ln P(Y|X) = Σᵢ ln pᵢ"),
     "sequence_probability": StepText(
-        "整个序列的概率", "P(X)", "P(X) = ∏ᵢ pᵢ = ∏ᵢ P(xᵢ | x₁ … xᵢ₋₁, 源序列)"
+        "整个序列的概率", "P(Y|X)", "P(Y|X) = ∏ᵢ pᵢ = ∏ᵢ P(yᵢ | y₀ … yᵢ₋₁, X)"
     ),
 }
 

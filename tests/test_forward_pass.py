@@ -150,7 +150,7 @@ def test_what_each_step_says() -> None:
     assert steps["sequence_probability"]["chain"]["given"] == ["<bos>", "你", "好", "世", "界"]
     labels = [box["label"] for box in figure.boxes]
     assert labels[0] == "你 好 世 界"
-    assert labels[-1] == "链式法则：P(X)"
+    assert labels[-1] == "链式法则：P(Y|X)"
 
 
 def test_without_target_the_walk_ends_with_probabilities() -> None:

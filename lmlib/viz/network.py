@@ -66,7 +66,7 @@ def plot_network(config: "TransformerConfig", *, title: str | None = None) -> Bo
 
     decoder = _Column(_DECODER_X, side=1, config=config, length="m")
     decoder.embed("目标词元（右移一位）")
-    attentions = ["带掩码的多头自注意力", "多头交叉注意力"]
+    attentions = ["掩码多头自注意力", "多头交叉注意力"]
     decoder.layer("解码器层", attentions, config.num_decoder_layers)
     decoder.final_norm()
     decoder.box("线性层（词表投影）", "head", carries=decoder.shape)
@@ -117,7 +117,7 @@ class _Column:
         """Token ids, their embedding, and the positions where they are added to it."""
         self.artists.append(_text(self.x, self.y + 0.08, tokens, ha="center"))
         self.y += 0.2
-        self.box("词嵌入", "embedding", carries=f"({self.length},)")
+        self.box("嵌入", "embedding", carries=f"({self.length},)")
         if self.config.positions not in _ADDED_POSITIONS:
             return  # rotary and relative positions act inside attention
         self._plus(carries=self.shape)

@@ -178,5 +178,5 @@ def _box_text(box: str, trace: Trace, vocab: Sequence[str]) -> tuple[str, str]:
         "memory": ("memory", "记忆 M"),
         "logits": ("output", "线性层：logits"),
         "probabilities": ("output", "softmax：概率"),
-        "chain": ("output", "链式法则：P(X)"),
+        "chain": ("output", "链式法则：P(Y|X)"),
     }[leaf]

@@ -23,7 +23,7 @@ class ForwardPass(LiveFigure):
 
     Left the network as a diagram, right the current tensor. The figure ships embeddings, the
     outputs of matrix products and the logits as float16; sums, scores, masks, softmax, heads,
-    norms, activations and the probabilities down to P(X) are computed in the page.
+    norms, activations and the probabilities down to P(Y|X) are computed in the page.
 
     Traits shared with the browser, both ways: `index` (the step), `head` and `variant` (which
     trace), all from 0.
@@ -143,7 +143,7 @@ class ForwardPass(LiveFigure):
         }
 
     def _draw(self) -> viz.BookFigure:
-        """A few stations of the walk, and the factors of P(X) for every variant."""
+        """A few stations of the walk, and the factors of P(Y|X) for every variant."""
         stations = _stations(self.steps)
         chain = next((step["chain"] for step in self.steps if step["chain"]), None)
         figure = new_figure(4.6 if chain else 2.4, self.title)
@@ -181,7 +181,7 @@ class ForwardPass(LiveFigure):
                 factors,
                 0.9 * width,
                 color=viz.PALETTE[variant % len(viz.PALETTE)],
-                label=f"{name}：log₁₀ P(X) = {total:.1f}".replace("-", "−"),
+                label=f"{name}：log₁₀ P(Y|X) = {total:.1f}".replace("-", "−"),
             )
         axes.set_yscale("log")
         axes.minorticks_off()

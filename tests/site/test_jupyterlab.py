@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from lmlib.widgets import AttentionHeatmap
 
 START_SECONDS = 120
-STEP_SECONDS = 60
+STEP_SECONDS = 40
 
 FIGURE = """
 import numpy as np
@@ -49,6 +49,10 @@ ipywidgets.jslink((slider, "value"), (figure, "head"))
 figure.layout.width = "520px"
 ipywidgets.VBox([slider, figure])
 """
+IDLE = """() => {
+  const panel = window.jupyterapp?.shell.currentWidget;
+  return panel?.sessionContext?.session?.kernel?.status === "idle";
+}"""
 CELLS = [
     FIGURE + OBSERVE,
     'figure.temperature = 0.5; figure.mask_kind = "causal"; figure.query_index = 3',
@@ -149,6 +153,7 @@ class Notebook:
             "(n) => { jupyterapp.shell.currentWidget.content.activeCellIndex = n; }", number
         )
         self.command("notebook:run-cell")
+        self.page.wait_for_function(IDLE)
 
     def command(self, name: str, **arguments: Any) -> None:
         self.page.evaluate(
@@ -168,8 +173,9 @@ class Notebook:
         wait_for(noted, STEP_SECONDS, f"{change} in the kernel")
 
 
-@pytest.fixture
-def notebook(browser: Browser, lab: tuple[str, pathlib.Path]) -> Iterator[Notebook]:
+@contextlib.contextmanager
+def opened(browser: Browser, lab: tuple[str, pathlib.Path]) -> Iterator[Notebook]:
+    """The scratch notebook, not yet run, in a page and a kernel of its own."""
     address, folder = lab
     cells = [nbformat.v4.new_code_cell(text.strip()) for text in CELLS]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -179,17 +185,14 @@ def notebook(browser: Browser, lab: tuple[str, pathlib.Path]) -> Iterator[Notebo
     page = context.new_page()
     page.set_default_timeout(STEP_SECONDS * 1000)
     page.goto(f"{address}/lab/tree/scratch.ipynb?reset")
-    page.wait_for_function(
-        """() => {
-          const panel = window.jupyterapp?.shell.currentWidget;
-          return panel?.sessionContext?.session?.kernel?.status === "idle";
-        }""",
-        timeout=START_SECONDS * 1000,
-    )
+    page.wait_for_function(IDLE, timeout=START_SECONDS * 1000)
     expect.set_options(timeout=STEP_SECONDS * 1000)
-    yield Notebook(page, folder)
-    expect.set_options(timeout=5000)
-    context.close()
+    try:
+        yield Notebook(page, folder)
+    finally:
+        expect.set_options(timeout=5000)
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        context.close()
 
 
 def expect_bars(view: Locator, **traits: Any) -> None:
@@ -203,7 +206,21 @@ def expect_bars(view: Locator, **traits: Any) -> None:
     expect(view.locator('[data-nl="weights-value"]')).to_have_text(texts)
 
 
-def test_figure_lives_in_jupyterlab(notebook: Notebook) -> None:
+def test_figure_lives_in_jupyterlab(browser: Browser, lab: tuple[str, pathlib.Path]) -> None:
+    """State shared both ways, links, boxes, two views, both themes.
+
+    Now and then JupyterLab misses the kernel's word that a message was handled, and then sends
+    no further change of that widget. So a first failure is tried again, in a new kernel.
+    """
+    with opened(browser, lab) as notebook, contextlib.suppress(AssertionError):
+        operate(notebook)
+        return
+    with opened(browser, lab) as notebook:
+        operate(notebook)
+
+
+def operate(notebook: Notebook) -> None:
+    """Every control, from the browser's side and from the kernel's."""
     notebook.run(0)
     view = notebook.view()
     expect(view).to_be_visible()

@@ -44,7 +44,7 @@ export function fpLayout(boxes, steps, pitch) {
 
 // An edge for every pair of boxes of which the second reads the first: "flow" to the next box of
 // the column, "cross" from encoder to decoder, and "residual" past a sublayer, where a sum takes
-// up again what was there before. (The token ids and the logits are looked up once more for P(X);
+// up again what was there before. (The token ids and the logits are looked up once more for P(Y|X);
 // those arrows would hide the way.)
 export function fpEdges(boxes, steps) {
   const byId = new Map(boxes.map((box) => [box.id, box]));

@@ -289,7 +289,7 @@ function fpDistribution({ step, tensor, vocabulary, memory }) {
   return [tabs.element, answer, bars.element];
 }
 
-// P(X), factor by factor, for every set of weights side by side.
+// P(Y|X), factor by factor, for every set of weights side by side.
 function fpChain({ step, pass, vocabulary }) {
   const { chain } = step;
   // The step of the logarithms shows those; the sums are theirs in any case, for a product of many
@@ -323,7 +323,7 @@ function fpChain({ step, pass, vocabulary }) {
       nlElement("th", { scope: "row" }, label),
       ...logs.map((values) => nlElement("td", {}, number(values))),
     );
-  const even = `若每次都在 ${chain.vocab} 个里乱猜：P(X) = (1/${chain.vocab})`;
+  const even = `若每次都在 ${chain.vocab} 个里乱猜：P(Y|X) = (1/${chain.vocab})`;
   const power = nlElement("sup", {}, String(targets.length));
   return [
     nlElement(
@@ -334,15 +334,15 @@ function fpChain({ step, pass, vocabulary }) {
         { class: "fp-chain", "data-nl": "chain" },
         nlElement("tr", {}, ...head),
         ...lines,
-        total("相乘：P(X)", (logs) => fpNumber(Math.exp(sum(logs))), "product"),
-        total("取对数相加：ln P(X)", (logs) => fpNumber(sum(logs)), "log-product"),
+        total("相乘：P(Y|X)", (logs) => fpNumber(Math.exp(sum(logs))), "product"),
+        total("取对数相加：ln P(Y|X)", (logs) => fpNumber(sum(logs)), "log-product"),
         total("每个词元的困惑度", (logs) => fpNumber(Math.exp(-sum(logs) / logs.length), 2), "perplexity"),
       ),
     ),
     nlElement(
       "p",
       { class: "fp-product", "data-nl": "spelled" },
-      "P(X) = ",
+      "P(Y|X) = ",
       ...targets.flatMap((token, i) => [
         i ? " · " : "",
         nlElement(
