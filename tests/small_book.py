@@ -23,7 +23,7 @@ sys.path.insert(0, str(REPOSITORY / "book/_ext"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 CONF = """
-from nihao_book import figures, math, search, text
+from nihao_book import anchors, figures, math, search, text
 extensions = ["myst_nb", "sphinxcontrib.bibtex"]
 bibtex_bibfiles = ["references.bib"]
 language = "zh_CN"
@@ -32,9 +32,10 @@ html_static_path = [{static!r}]
 nb_execution_mode = "off"
 nihao_figure_sources = "sources"
 myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 def setup(app):
-    for module in (math, text, figures, search):
+    for module in (anchors, math, text, figures, search):
         module.setup(app)
 """
 INDEX = "# 书\n\n```{toctree}\nchapter\nmask\npapers\n```\n"
@@ -158,6 +159,8 @@ def build(folder: Path, *, fresh: bool = True) -> str:
             status=None,
             warning=warnings,
             freshenv=fresh,
+            # Without a mapping of its own, a build changes Sphinx's default for the next ones.
+            confoverrides={"source_suffix": {".rst": "restructuredtext"}},
         )
         app.build()
     return re.sub(r"\x1b\[[\d;]*m", "", warnings.getvalue())

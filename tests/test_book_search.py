@@ -13,10 +13,10 @@ from small_book import GOOD_CELLS, GOOD_MODELS, STATIC, build, run_in_node, writ
 from nihao_book import search  # isort: skip
 
 TOP = "chapter.html"
-WHY = "chapter.html#d-k"
+WHY = "chapter.html#为什么要除以-d_k"
 MASKS = "mask.html"
-CAUSAL = "mask.html#id2"
-PADDING = "mask.html#id3"
+CAUSAL = "mask.html#因果掩码"
+PADDING = "mask.html#填充掩码"
 PAPERS = "papers.html"
 # Query → the places to find, the best first.
 PRESENT = {
@@ -117,8 +117,8 @@ def test_sections_are_read_as_the_reader_sees_them(index: str) -> None:
     by_url = {page["url"]: page["sections"] for page in pages}
     assert by_url["mask.html"] == [
         ["", "掩码", ""],
-        ["id2", "因果掩码", "掩码挡住未来，即 P(x_t | x_<t)。把 d_model 分成八份。"],
-        ["id3", "填充掩码", "一批句子长短不一。 句 子"],
+        ["因果掩码", "因果掩码", "掩码挡住未来，即 P(x_t | x_<t)。把 d_model 分成八份。"],
+        ["填充掩码", "填充掩码", "一批句子长短不一。 句 子"],
     ]
     shown = by_url["chapter.html"][1][2]
     assert shown.endswith("show() 损失先快后慢 show() d_k 越大，softmax 越尖")

@@ -1,4 +1,4 @@
-"""Take the README's picture from the built site: the worked example, trained, at its cross-attention.
+"""Take the README's picture from the built site: the trained example at its cross-attention.
 
 Run by ``make picture`` after ``make book``; needs an installed Chromium or Chrome.
 """
