@@ -67,7 +67,7 @@ assets: $(STAMP) ## remake the vocabulary and the font subset
 	$(PY) -m lmlib.recipes.font_subset
 
 picture: book ## take the README's picture from the built site
-	$(PY) tools/picture.py
+	$(PY) -m tools.picture
 
 lock: $(STAMP) ## resolve pyproject.toml anew and write requirements.txt
 	$(PY) -m pip install --quiet uv

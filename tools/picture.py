@@ -6,22 +6,22 @@ Run by ``make picture`` after ``make book``; needs an installed Chromium or Chro
 from __future__ import annotations
 
 import pathlib
-import shutil
 import sys
 
 from playwright.sync_api import sync_playwright
 
+from tools.browser import find_browser
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "_build" / "html" / "chapters" / "05_encoder_decoder.html"
 PICTURE = ROOT / "book" / "picture.png"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BOX = "decoder.layers.0.cross_attention"
-STEP = "decoder.layers.0.cross_attention.weights"
+STEP = f"{BOX}.weights"
 
 
 def main() -> int:
     """Open the chapter, walk the before-and-after figure to ``STEP``, store its picture."""
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    executable = find_browser()
     if executable is None or not PAGE.exists():
         sys.exit("make picture needs a Chromium or Chrome and the built site (make book)")
     with sync_playwright() as playwright:

@@ -10,7 +10,7 @@ import functools
 import http.server
 import os
 import pathlib
-import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,15 +19,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools.browser import find_browser  # noqa: E402
+
 HTML = ROOT / "_build" / "html"
-CANDIDATES = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "chrome",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
 # Without these the browser itself calls its maker's hosts, which is not the site's doing.
 QUIET = (
     "--no-sandbox",
@@ -45,15 +41,6 @@ def skip_or_fail(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def find_browser() -> str | None:
-    """Path of a Chromium or Chrome, from $NIHAO_BROWSER or the usual places."""
-    named = os.environ.get("NIHAO_BROWSER")
-    for candidate in (named,) if named else CANDIDATES:
-        if found := shutil.which(candidate):
-            return found
-    return None
 
 
 @pytest.fixture(scope="session")
@@ -158,10 +145,8 @@ def open_page(browser: Browser, site: str) -> Iterator[Callable[..., tuple[Page,
 
 def built_pages() -> list[str]:
     """Every content page of the built site, relative to its root."""
-    skip = {"genindex.html", "search.html", "index.html"}
     return sorted(
         str(path.relative_to(HTML))
         for folder in ("book", "chapters")
         for path in (HTML / folder).glob("*.html")
-        if path.name not in skip or folder == "book"
     )
