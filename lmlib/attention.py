@@ -216,6 +216,7 @@ class MultiHeadAttention(nn.Module):
         num_kv_heads: number of key/value heads, num_heads if not given.
         d_head: width of a head, d_model / num_heads if not given.
         bias: do the four projections have one?
+        qkv_bias: do the first three have one? As ``bias`` if not given (Qwen2 has only those).
         dropout: probability with which an attention weight is dropped in training.
         rotary: rotates queries and keys by their positions.
         position_bias: adds a learned bias by distance to the scores.
@@ -232,6 +233,7 @@ class MultiHeadAttention(nn.Module):
         num_kv_heads: int | None = None,
         d_head: int | None = None,
         bias: bool = True,
+        qkv_bias: bool | None = None,
         dropout: float = 0.0,
         rotary: RotaryEmbedding | None = None,
         position_bias: RelativePositionBias | None = None,
@@ -259,9 +261,10 @@ class MultiHeadAttention(nn.Module):
         self.num_kv_heads = num_kv_heads
         self.d_head = d_head
         self.dropout = dropout
-        self.W_Q = nn.Linear(d_model, num_heads * d_head, bias=bias)
-        self.W_K = nn.Linear(d_model, num_kv_heads * d_head, bias=bias)
-        self.W_V = nn.Linear(d_model, num_kv_heads * d_head, bias=bias)
+        qkv_bias = bias if qkv_bias is None else qkv_bias
+        self.W_Q = nn.Linear(d_model, num_heads * d_head, bias=qkv_bias)
+        self.W_K = nn.Linear(d_model, num_kv_heads * d_head, bias=qkv_bias)
+        self.W_V = nn.Linear(d_model, num_kv_heads * d_head, bias=qkv_bias)
         self.W_O = nn.Linear(num_heads * d_head, d_model, bias=bias)
         self.rotary = rotary
         self.position_bias = position_bias

@@ -9,6 +9,7 @@ the sums form one unbroken path from the first layer to the last.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,12 @@ from lmlib._tap import tap
 from lmlib.attention import KVCache, MultiHeadAttention
 from lmlib.positions import RelativePositionBias, RotaryEmbedding
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
 NORMS = ("layernorm", "rmsnorm")
 FEED_FORWARDS = ("ffn", "swiglu")
 
@@ -106,7 +112,8 @@ class FeedForward(nn.Module):
     Args:
         d_model: width of input and output.
         d_ff: width in between.
-        activation: "relu", or "gelu" (Hendrycks & Gimpel 2016; exact, by erf).
+        activation: "relu"; "gelu" (Hendrycks & Gimpel 2016; exact, by erf), or "gelu_tanh", its
+            approximation that GPT-2 uses; "silu" (x · sigmoid(x), also called swish).
         dropout: probability with which a hidden feature is dropped in training.
         bias: have the two projections one?
     """
@@ -188,13 +195,14 @@ class EncoderLayer(nn.Module):
         d_ff: width inside the feed-forward network.
         dropout: rate for attention weights, hidden features and the output of each sublayer.
         norm_first: pre-norm instead of post-norm (see the top of this module).
-        activation: of the feed-forward network, "relu" or "gelu"; "swiglu" has its own.
+        activation: of the feed-forward network, see `FeedForward`; "swiglu" has its own.
         norm: "layernorm" or "rmsnorm".
         norm_eps: their ε.
         feed_forward: "ffn" or "swiglu".
-        num_kv_heads: see `MultiHeadAttention`.
+        num_kv_heads, d_head: see `MultiHeadAttention`.
         rotary, position_bias: see `MultiHeadAttention`.
         bias: have the projections and the LayerNorms one?
+        qkv_bias: have the projections to queries, keys and values one? As ``bias`` if not given.
 
     Raises:
         TypeError, ValueError: an argument is not among those allowed.
@@ -216,6 +224,8 @@ class EncoderLayer(nn.Module):
         rotary: RotaryEmbedding | None = None,
         position_bias: RelativePositionBias | None = None,
         bias: bool = True,
+        qkv_bias: bool | None = None,
+        d_head: int | None = None,
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
@@ -223,7 +233,9 @@ class EncoderLayer(nn.Module):
             d_model,
             num_heads,
             num_kv_heads=num_kv_heads,
+            d_head=d_head,
             bias=bias,
+            qkv_bias=qkv_bias,
             dropout=dropout,
             rotary=rotary,
             position_bias=position_bias,
@@ -236,19 +248,29 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, *, need_weights: bool = False
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        cache: KVCache | None = None,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """
         Args:
             x: (batch, n, d_model).
-            mask: boolean, True = may look at, broadcastable to (batch, num_heads, n, n).
+            mask: boolean, True = may look at, broadcastable to (batch, num_heads, n, n_k).
+            cache: keys and values of the tokens before x; n_k counts them too. With a causal mask
+                this layer is a decoder-only model's.
             need_weights: return the attention weights as well.
 
         Returns:
-            output (batch, n, d_model) and weights (batch, num_heads, n, n), or None.
+            output (batch, n, d_model) and weights (batch, num_heads, n, n_k), or None.
         """
         attended, weights = self.self_attention(
-            self.norm_1(x) if self.norm_first else x, mask=mask, need_weights=need_weights
+            self.norm_1(x) if self.norm_first else x,
+            mask=mask,
+            need_weights=need_weights,
+            cache=cache,
         )
         x = tap("residual_1", x + self.dropout(attended))
         x = x if self.norm_first else self.norm_1(x)

@@ -11,9 +11,16 @@ device and dtype, and no ``.to(torch.bfloat16)`` can round them.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlib._checks import check_not_negative, check_positive, check_probability, check_tensor
+from lmlib._checks import (
+    check_ids,
+    check_not_negative,
+    check_positive,
+    check_probability,
+    check_tensor,
+)
 from lmlib._tap import tap
 
 
@@ -92,11 +99,17 @@ class _AddedPositions(nn.Module):
         """The rows to add to ``x``: (n, d_model), of its dtype and on its device."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
+    def rows_at(self, x: Tensor, positions: Tensor) -> Tensor:
+        """The rows at ``positions``: (batch, n, d_model), of x's dtype and on its device."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, offset: int = 0, *, positions: Tensor | None = None) -> Tensor:
         """
         Args:
             x: (batch, n, d_model).
             offset: position of its first token.
+            positions: (batch, n) integer, the position of every token instead, for rows that
+                do not begin together, as with padding on the left.
 
         Returns:
             dropout(x + positions), (batch, n, d_model).
@@ -105,8 +118,13 @@ class _AddedPositions(nn.Module):
             ValueError: the shape is another, or offset + n > max_seq_len.
         """
         check_tensor("x", x, "batch, n, d_model", d_model=self.d_model)
-        _check_reach(offset, x.shape[1], self.max_seq_len)
-        positional = tap("positional", self.rows(x, offset))
+        if positions is None:
+            _check_reach(offset, x.shape[1], self.max_seq_len)
+            rows = self.rows(x, offset)
+        else:
+            check_ids("positions", positions, "batch, n", vocab_size=self.max_seq_len)
+            rows = self.rows_at(x, positions)
+        positional = tap("positional", rows)
         return tap("output", self.dropout(x + positional))
 
     def extra_repr(self) -> str:
@@ -134,6 +152,12 @@ class SinusoidalPositionalEncoding(_AddedPositions):
             x.shape[1], self.d_model, self.base, offset=offset, dtype=x.dtype, device=x.device
         )
 
+    def rows_at(self, x: Tensor, positions: Tensor) -> Tensor:
+        table = sinusoidal_table(
+            self.max_seq_len, self.d_model, self.base, dtype=x.dtype, device=x.device
+        )
+        return F.embedding(positions.long(), table)
+
 
 class LearnedPositionalEmbedding(_AddedPositions):
     """Adds a learned vector for each position, as BERT and GPT do.
@@ -157,6 +181,9 @@ class LearnedPositionalEmbedding(_AddedPositions):
 
     def rows(self, x: Tensor, offset: int) -> Tensor:
         return self.weight[offset : offset + x.shape[1]]
+
+    def rows_at(self, x: Tensor, positions: Tensor) -> Tensor:
+        return F.embedding(positions.long(), self.weight)
 
 
 class RotaryEmbedding(nn.Module):
