@@ -19,7 +19,7 @@ PORTABLE   := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
 NBVAL      := $(ONE_THREAD) $(PY) -m pytest --nbval --nbval-current-env --dist loadfile -n 2 chapters
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint unit nbval site test-portable serve lab notebooks assets picture lock clean
+.PHONY: help book test lint unit nbval site test-portable bench serve lab notebooks assets picture lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ site: book ## operate the built site in a real browser
 
 test-portable: $(STAMP) ## the chapters once more, with the arithmetic of another CPU type
 	$(PORTABLE) $(NBVAL) -q
+
+bench: $(STAMP) ## speed and memory beside transformers, tokenizers and torch, with two threads (BENCH_ARGS=--quick)
+	OMP_NUM_THREADS=2 $(PY) -m benchmarks.harness $(BENCH_ARGS)
 
 serve: book ## serve the built site on http://localhost:8000 (PORT=…)
 	$(PY) -m http.server --bind 127.0.0.1 --directory $(HTML) $(PORT)

@@ -8,6 +8,7 @@ costs no synchronisation and works under the ``meta`` device.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -66,20 +67,29 @@ def check_tensor(name: str, tensor: Tensor, dims: str, **sizes: int) -> None:
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-    names = [part.strip() for part in dims.split(",")]
-    shape = tuple(tensor.shape)
-    leading = names[0] == "..."
-    if leading:
-        names = names[1:]
-    if tensor.dim() < len(names) or (not leading and tensor.dim() != len(names)):
-        raise ValueError(f"{name} must have shape ({dims}), got {shape}")
-    for index, dim in enumerate(names, start=tensor.dim() - len(names)):
-        if dim in sizes and shape[index] != sizes[dim]:
+    # Parsed once; torch.compile looks through a cache, and says so in a warning.
+    parse = _parse_dims if torch.compiler.is_compiling() else _parse_dims_once
+    names, leading = parse(dims)
+    shape = tensor.shape
+    if len(shape) < len(names) or (not leading and len(shape) != len(names)):
+        raise ValueError(f"{name} must have shape ({dims}), got {tuple(shape)}")
+    for dim, size in sizes.items():
+        if shape[names[dim]] != size:
             raise ValueError(
-                f"{name} must have shape ({dims}) with {dim}={sizes[dim]}, got {shape}"
+                f"{name} must have shape ({dims}) with {dim}={size}, got {tuple(shape)}"
             )
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+
+
+def _parse_dims(dims: str) -> tuple[dict[str, int], bool]:
+    """The place of each name, counted from the end; and does "..." stand in front?"""
+    names = [part.strip() for part in dims.split(",")]
+    leading = names[0] == "..."
+    return {name: i for i, name in enumerate(names[leading:], leading - len(names))}, leading
+
+
+_parse_dims_once = cache(_parse_dims)
 
 
 def check_ids(
@@ -164,3 +174,18 @@ def check_attention(
     if bias is not None:
         check_tensor("bias", bias, "...")
         check_broadcast("bias", bias, shape, query.device)
+
+
+def check_token_mask(name: str, mask: Tensor, token_ids: Tensor) -> None:
+    """``mask`` is boolean, has the shape of ``token_ids`` and lies beside them."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be boolean (True = no padding), got {mask.dtype}")
+    if mask.shape != token_ids.shape:
+        raise ValueError(
+            f"{name} must have the shape of token_ids, {tuple(token_ids.shape)}, "
+            f"got {tuple(mask.shape)}"
+        )
+    if mask.device != token_ids.device:
+        raise ValueError(f"{name} must be on {token_ids.device} like token_ids, got {mask.device}")

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from lmlib._checks import check_ids, check_not_negative, check_tensor
 
+MIN_SPARE = 32
+
 
 class KVCache:
     """Keys and values of the positions already seen, so that they are computed once.
@@ -14,23 +16,36 @@ class KVCache:
     One cache serves one attention layer. Generation appends to it token by token; beam
     search reorders it; speculative decoding crops it.
 
+    Without gradients (``torch.no_grad``, ``torch.inference_mode``) the tensors are kept in
+    buffers with room to spare, so that a new position is written and the old ones stay where
+    they are. With gradients each step makes new tensors, for autograd needs the old ones.
+
     Args:
         static: for cross-attention. The memory's keys and values are stored at the first
             call and reused at every later one.
-
-    Attributes:
-        key, value: (batch, num_kv_heads, length, d_head), or None while empty.
     """
 
     def __init__(self, *, static: bool = False) -> None:
         self.static = static
-        self.key: Tensor | None = None
-        self.value: Tensor | None = None
+        self._length = 0
+        # (batch, num_kv_heads, capacity, d_head), of which the first `length` are filled.
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
 
     @property
     def length(self) -> int:
         """Number of positions stored."""
-        return 0 if self.key is None else self.key.shape[-2]
+        return self._length
+
+    @property
+    def key(self) -> Tensor | None:
+        """All keys, (batch, num_kv_heads, length, d_head), or None while empty."""
+        return None if self._keys is None else self._keys[:, :, : self._length]
+
+    @property
+    def value(self) -> Tensor | None:
+        """All values, (batch, num_kv_heads, length, d_head), or None while empty."""
+        return None if self._values is None else self._values[:, :, : self._length]
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add new positions at the end.
@@ -39,7 +54,8 @@ class KVCache:
             key, value: (batch, num_kv_heads, n_new, d_head).
 
         Returns:
-            all keys and all values so far, (batch, num_kv_heads, length, d_head).
+            all keys and all values so far, (batch, num_kv_heads, length, d_head). What was
+            returned is never written to again.
 
         Raises:
             ValueError: batch, heads, width, dtype or device differ from what is stored, or
@@ -47,21 +63,22 @@ class KVCache:
         """
         check_tensor("key", key, "batch, num_kv_heads, n_new, d_head")
         check_tensor("value", value, "batch, num_kv_heads, n_new, d_head", n_new=key.shape[-2])
-        if self.key is None or self.value is None:
-            self.key, self.value = key, value
+        if self._keys is None or self._values is None:
+            self._keys, self._values, self._length = key, value, key.shape[-2]
             return key, value
         if self.static:
             raise ValueError("a static cache is filled once, and this one already is")
-        for name, new, old in (("key", key, self.key), ("value", value, self.value)):
+        for name, new, old in (("key", key, self._keys), ("value", value, self._values)):
             fits = new.shape[:2] == old.shape[:2] and new.shape[-1] == old.shape[-1]
             if not fits or new.dtype != old.dtype or new.device != old.device:
                 raise ValueError(
-                    f"{name} must continue the cached {tuple(old.shape)} {old.dtype} on "
+                    f"{name} must continue the cached {_shape(old, self._length)} {old.dtype} on "
                     f"{old.device}, got {tuple(new.shape)} {new.dtype} on {new.device}"
                 )
-        self.key = torch.cat([self.key, key], dim=-2)
-        self.value = torch.cat([self.value, value], dim=-2)
-        return self.key, self.value
+        old_length, self._length = self._length, self._length + key.shape[-2]
+        self._keys = _extended(self._keys, old_length, key)
+        self._values = _extended(self._values, old_length, value)
+        return self._keys.narrow(2, 0, self._length), self._values.narrow(2, 0, self._length)
 
     def crop(self, length: int) -> None:
         """Forget all but the first ``length`` positions.
@@ -72,11 +89,13 @@ class KVCache:
         check_not_negative("length", length)
         if self.static:
             raise ValueError("a static cache holds the whole memory and cannot be cropped")
-        if length > self.length:
-            raise ValueError(f"length must be at most the {self.length} stored, got {length}")
-        if self.key is not None and self.value is not None:
-            self.key = self.key[:, :, :length] if length else None
-            self.value = self.value[:, :, :length] if length else None
+        if length > self._length:
+            raise ValueError(f"length must be at most the {self._length} stored, got {length}")
+        if self._keys is not None and self._values is not None and length < self._length:
+            # No room to spare: others may look at what stood behind, so it is not written over.
+            self._keys = self._keys[:, :, :length] if length else None
+            self._values = self._values[:, :, :length] if length else None
+            self._length = length
 
     def reorder(self, indices: Tensor) -> None:
         """Let row i continue row ``indices[i]``; rows may repeat, vanish or grow in number.
@@ -84,11 +103,38 @@ class KVCache:
         Args:
             indices: (new_batch,) integer, each in [0, batch).
         """
-        batch = None if self.key is None else self.key.shape[0]
+        batch = None if self._keys is None else self._keys.shape[0]
         check_ids("indices", indices, "new_batch", vocab_size=batch)
-        if self.key is not None and self.value is not None:
-            self.key = self.key.index_select(0, indices)
-            self.value = self.value.index_select(0, indices)
+        if self._keys is not None and self._values is not None:
+            self._keys = self._keys.index_select(0, indices)
+            self._values = self._values.index_select(0, indices)
+
+    def __copy__(self) -> KVCache:
+        """A cache that goes on by itself from here: neither writes where the other does."""
+        twin = KVCache(static=self.static)
+        twin._keys, twin._values, twin._length = self.key, self.value, self._length
+        return twin
 
     def __repr__(self) -> str:
         return f"KVCache(length={self.length}, static={self.static})"
+
+
+def _shape(buffer: Tensor, length: int) -> tuple[int, ...]:
+    return (*buffer.shape[:2], length, buffer.shape[-1])
+
+
+def _extended(buffer: Tensor, length: int, new: Tensor) -> Tensor:
+    """A buffer of which the first ``length`` positions are as before and ``new`` follows."""
+    # What autograd keeps may not be written to, nor may what torch.inference_mode made, outside
+    # of it; and a compiled graph would be one for each capacity.
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.cat([buffer.narrow(2, 0, length), new], dim=2)
+    end = length + new.shape[-2]
+    foreign = buffer.is_inference() and not torch.is_inference_mode_enabled()
+    if end > buffer.shape[-2] or foreign:
+        filled = buffer.narrow(2, 0, length)
+        capacity = end + max(end // 2, MIN_SPARE)
+        buffer = filled.new_empty(*filled.shape[:2], capacity, filled.shape[-1])
+        buffer.narrow(2, 0, length).copy_(filled)
+    buffer.narrow(2, length, new.shape[2]).copy_(new)
+    return buffer

@@ -27,7 +27,7 @@ from lmlib.layers import (
 )
 from lmlib.positions import RelativePositionBias, RotaryEmbedding
 
-POSITIONS = ("sinusoidal", "learned", "rotary", "relative", "none")
+POSITIONS = ("sinusoidal", "sinusoidal_halves", "learned", "rotary", "relative", "none")
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,16 @@ class TransformerConfig:
         feed_forward: "ffn" or "swiglu".
         positions: "sinusoidal" and "learned" add a vector to each token, "rotary" turns queries
             and keys, "relative" adds a bias to the scores, "none" tells nothing.
+            "sinusoidal_halves" are the sinusoids with all sines in front of all cosines (Marian).
+        tie_positions: source and target share one table of learned positions (BART has two).
         num_kv_heads: key/value heads, fewer than num_heads for grouped-query attention.
         tie_embeddings: source, target and head share one matrix (§3.4).
         scale_embeddings: multiply embeddings by √d_model (§3.4).
+        norm_embeddings: normalise the sum of embedding and position (Lewis et al. 2020, BART).
         bias: have the projections and the LayerNorms one?
-        pad_id, bos_id, eos_id: the special tokens.
+        head_bias: has the head one?
+        pad_id, bos_id, eos_id: the special tokens. Nobody looks at padding; only where pad_id is
+            bos_id too (Marian), the first token of a target is no padding.
 
     Raises:
         TypeError, ValueError: a value is not allowed, or two do not fit each other.
@@ -77,10 +82,13 @@ class TransformerConfig:
     norm_eps: float = 1e-5
     feed_forward: str = "ffn"
     positions: str = "sinusoidal"
+    tie_positions: bool = True
     num_kv_heads: int | None = None
     tie_embeddings: bool = True
     scale_embeddings: bool = True
+    norm_embeddings: bool = False
     bias: bool = True
+    head_bias: bool = False
     pad_id: int = 0
     bos_id: int = 1
     eos_id: int = 2
@@ -104,6 +112,11 @@ class TransformerConfig:
             raise ValueError(
                 f"d_model / num_heads must be even for positions='rotary', got {self.d_head}"
             )
+        if not self.tie_positions and self.positions != "learned":
+            raise ValueError(
+                "tie_positions=False is for positions='learned', which alone have a table, "
+                f"got positions={self.positions!r}"
+            )
         if not self.norm_eps >= 0:
             raise ValueError(f"norm_eps must not be negative, got {self.norm_eps}")
         for name in ("pad_id", "bos_id", "eos_id"):
@@ -112,10 +125,10 @@ class TransformerConfig:
                 raise ValueError(
                     f"{name} must lie in 0 … vocab_size − 1 = {self.vocab_size - 1}, got {token_id}"
                 )
-        if self.pad_id in (self.bos_id, self.eos_id):
+        if self.pad_id == self.eos_id:
             raise ValueError(
-                f"pad_id must differ from bos_id and eos_id, for nobody looks at padding, "
-                f"got pad_id={self.pad_id}, bos_id={self.bos_id}, eos_id={self.eos_id}"
+                f"pad_id must differ from eos_id, for padding is never predicted, "
+                f"got pad_id={self.pad_id}, eos_id={self.eos_id}"
             )
 
     @property

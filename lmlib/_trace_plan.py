@@ -53,8 +53,11 @@ class _Planner:
             "kv_heads": kv_heads,
             "groups": f"，每 {group} 个查询头共用一个键值头" if group > 1 else "",
             "head": "W_e" if config.tie_embeddings else "W_out",
+            "head_bias": " + b_out" if config.head_bias else "",
         }
-        padded = (tensors["target_in"] == config.pad_id).any()
+        # Where padding and BOS are one token, the first is BOS.
+        first = int(config.pad_id == config.bos_id)
+        padded = (tensors["target_in"][:, first:] == config.pad_id).any()
         self.causal = "j ≤ i，而且不是填充" if padded else "j ≤ i"
         source = self._input("source", self._add("source_ids", "source_ids"))
         memory = self._encoder(source)
@@ -83,14 +86,23 @@ class _Planner:
 
     def _input(self, stream: str, ids: str) -> str:
         config = self.config
-        tied = stream == "source" or config.tie_embeddings
-        x = self._add(f"{stream}.embedding", "embedding", ids, table="W_e" if tied else "W_e′")
+        tables = ("W_e", "W_p")
+        if stream == "target":
+            tables = (
+                "W_e" if config.tie_embeddings else "W_e′",
+                "W_p" if config.tie_positions else "W_p′",
+            )
+        x = self._add(f"{stream}.embedding", "embedding", ids, table=tables[0])
         if config.scale_embeddings:
             x = self._add(f"{stream}.scaled", "scaled", x)
-        if config.positions not in ("sinusoidal", "learned"):
-            return self._add(f"{stream}.x", f"{stream}_alone", x)
-        positional = self._add(f"{stream}.positional", config.positions)
-        return self._add(f"{stream}.x", f"{stream}_sum", x, positional)
+        addends = [x]
+        if config.positions in ("sinusoidal", "sinusoidal_halves", "learned"):
+            addends.append(self._add(f"{stream}.positional", config.positions, table=tables[1]))
+        kind = "sum" if len(addends) == 2 else "alone"
+        if not config.norm_embeddings:
+            return self._add(f"{stream}.x", f"{stream}_{kind}", *addends)
+        total = self._add(f"{stream}.sum", f"embedding_{kind}", *addends)
+        return self._add(f"{stream}.x", f"{stream}_{config.norm}", total)
 
     def _output(self, hidden: str) -> None:
         self.place = "输出"

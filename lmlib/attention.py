@@ -12,22 +12,26 @@ A query that may look at nothing gets weights 0 and output 0, never NaN, and gra
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlib._checks import (
-    check_attention,
     check_divisible,
     check_ids,
+    check_mask,
     check_positive,
     check_probability,
     check_tensor,
 )
+from lmlib._dot_product import (
+    attend,
+    causal_mask,
+    check_reach,
+    padding_mask,
+    scaled_dot_product_attention,
+)
 from lmlib._kv_cache import KVCache
-from lmlib._tap import tap, tapping
+from lmlib._tap import tap
 from lmlib.positions import RelativePositionBias, RotaryEmbedding
 
 __all__ = [
@@ -37,170 +41,6 @@ __all__ = [
     "padding_mask",
     "scaled_dot_product_attention",
 ]
-
-
-def causal_mask(
-    n_q: int, n_k: int | None = None, *, device: torch.device | str | None = None
-) -> Tensor:
-    """Each position may look at itself and the past: j ≤ i.
-
-    Args:
-        n_q: number of queries.
-        n_k: number of keys, n_q if not given. With more keys than queries the queries are
-            the *last* n_q positions, as when a cache holds the earlier keys.
-
-    Returns:
-        (n_q, n_k) boolean.
-
-    Raises:
-        ValueError: n_k < n_q, or n_q < 1.
-
-    >>> causal_mask(2, 3)
-    tensor([[ True,  True, False],
-            [ True,  True,  True]])
-    """
-    check_positive("n_q", n_q)
-    n_k = n_q if n_k is None else n_k
-    if n_k < n_q:
-        raise ValueError(f"n_k must be at least n_q, got n_q={n_q}, n_k={n_k}")
-    return torch.ones(n_q, n_k, dtype=torch.bool, device=device).tril(diagonal=n_k - n_q)
-
-
-def padding_mask(token_ids: Tensor, pad_id: int) -> Tensor:
-    """Nobody may look at padding.
-
-    Args:
-        token_ids: (batch, n_k) integer.
-        pad_id: the id that fills short sequences up.
-
-    Returns:
-        (batch, 1, 1, n_k) boolean, the same for every head and query.
-
-    >>> padding_mask(torch.tensor([[7, 8, 0]]), pad_id=0)
-    tensor([[[[ True,  True, False]]]])
-    """
-    check_ids("token_ids", token_ids, "batch, n_k")
-    return (token_ids != pad_id)[:, None, None, :]
-
-
-def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    *,
-    bias: Tensor | None = None,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    need_weights: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """softmax(Q Kᵀ · scale + bias) V (Vaswani et al. 2017, eq. 1).
-
-    Args:
-        query: (batch, num_heads, n_q, d_k). The leading dimensions may also be missing, or
-            be others; grouped heads need all four dimensions.
-        key: (batch, num_kv_heads, n_k, d_k); num_heads is a multiple of num_kv_heads, and
-            neighbouring query heads share a key/value head.
-        value: (batch, num_kv_heads, n_k, d_v).
-        mask: boolean, True = may look at, broadcastable to (batch, num_heads, n_q, n_k).
-        bias: added to the scaled scores, broadcastable likewise.
-        scale: 1/√d_k if not given.
-        dropout_p: probability with which a weight is dropped; it acts whenever it is not 0.
-        need_weights: return the weights too. If not, and nobody is tracing, torch's fused
-            kernel does the same arithmetic without ever holding the n_q × n_k scores.
-
-    Returns:
-        output (batch, num_heads, n_q, d_v) and weights (batch, num_heads, n_q, n_k), or
-        None. The weights are those before dropout: each row sums to one, or, where the mask
-        forbids every key, to zero.
-
-    Raises:
-        TypeError, ValueError: dtypes or shapes do not fit.
-
-    Scores and softmax of float16 and bfloat16 are computed in float32, as the fused kernels do.
-
-    >>> q = torch.tensor([[1.0, 0.0]])
-    >>> output, weights = scaled_dot_product_attention(q, q, q, need_weights=True)
-    >>> weights
-    tensor([[1.]])
-    """
-    check_attention(query, key, value, mask, bias)
-    check_probability("dropout_p", dropout_p)
-    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    if need_weights or tapping():
-        output, weights = _plain_attention(query, key, value, mask, bias, scale, dropout_p)
-        return output, weights if need_weights else None
-    return _fused_attention(query, key, value, mask, bias, scale, dropout_p), None
-
-
-def _plain_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    scale: float,
-    dropout_p: float,
-) -> tuple[Tensor, Tensor]:
-    if query.dim() > 3:
-        groups = query.shape[-3] // key.shape[-3]
-        key = key.repeat_interleave(groups, dim=-3)  # (batch, num_heads, n_k, d_k)
-        value = value.repeat_interleave(groups, dim=-3)
-    wide = torch.promote_types(query.dtype, torch.float32)
-    with _no_autocast(query.device.type):  # a float16 dot product overflows at 65 504
-        scores = query.to(wide) @ key.to(wide).transpose(-2, -1) * scale  # (…, n_q, n_k)
-        scores = tap("scores", scores)
-        masked_scores = scores if bias is None else scores + bias
-        if mask is not None:
-            masked_scores = masked_scores.masked_fill(~mask, -math.inf)
-        masked_scores = tap("masked_scores", masked_scores)
-        # softmax of a row of −∞ is 0/0. Such a row is set aside before and zeroed after, so
-        # that no NaN arises on the way, in the gradient either.
-        empty = (masked_scores == -math.inf).all(dim=-1, keepdim=True)  # (…, n_q, 1)
-        weights = masked_scores.masked_fill(empty, 0.0).softmax(dim=-1)
-        weights = tap("weights", weights.masked_fill(empty, 0.0).to(query.dtype))
-        heads = F.dropout(weights, dropout_p).to(value.dtype) @ value  # (…, n_q, d_v)
-    return tap("heads", heads), weights
-
-
-def _no_autocast(device_type: str) -> AbstractContextManager[object]:
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
-
-
-def _fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    scale: float,
-    dropout_p: float,
-) -> Tensor:
-    allowed = mask
-    empty = None
-    if bias is not None:
-        allowed = bias.to(query.dtype)
-        if mask is not None:
-            allowed = allowed.masked_fill(~mask, -math.inf)
-        empty = (allowed == -math.inf).all(dim=-1, keepdim=True)
-        allowed = allowed.masked_fill(empty, 0.0)
-    elif mask is not None:
-        # What a kernel makes of a query that may look at nothing differs between kernels:
-        # let it look at everything, and zero what comes out.
-        empty = ~mask.any(dim=-1, keepdim=True)
-        allowed = mask | empty
-    output = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=allowed,
-        dropout_p=dropout_p,
-        scale=scale,
-        enable_gqa=query.dim() > 3 and query.shape[-3] != key.shape[-3],
-    )
-    return output if empty is None else output.masked_fill(empty, 0.0)
 
 
 class MultiHeadAttention(nn.Module):
@@ -284,6 +124,8 @@ class MultiHeadAttention(nn.Module):
         value: Tensor | None = None,
         mask: Tensor | None = None,
         *,
+        causal: bool = False,
+        positions: Tensor | None = None,
         need_weights: bool = False,
         cache: KVCache | None = None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -296,6 +138,11 @@ class MultiHeadAttention(nn.Module):
             mask: boolean, True = may look at, broadcastable to (batch, num_heads, n_q, n_k).
                 With a cache n_k counts the cached keys too, which come first; without a mask
                 every query looks at all of them.
+            causal: no query looks at a key behind it: as if the mask were
+                ``mask & causal_mask(n_q, n_k)``, but cheaper.
+            positions: (batch, n_k) integer, where each key stands, for rotary and position_bias;
+                the queries are the last n_q of them. If not given, keys stand at 0, 1, 2, … .
+                Rows that do not begin together, or with gaps, have their own.
             need_weights: return the attention weights as well.
             cache: new keys and values are appended to it, and the queries stand at the
                 positions that follow it. A static one is filled from ``key`` and ``value`` once.
@@ -310,27 +157,46 @@ class MultiHeadAttention(nn.Module):
         key = query if key is None else key
         value = key if value is None else value
         check_tensor("query", query, "batch, n_q, d_model", d_model=self.d_model)
-        batch = query.shape[0]
-        check_tensor("key", key, "batch, n_k, d_model", batch=batch, d_model=self.d_model)
-        check_tensor(
-            "value", value, "batch, n_k, d_model",
-            batch=batch, n_k=key.shape[1], d_model=self.d_model,
-        )  # fmt: skip
-        offset = cache.length if cache is not None and not cache.static else 0
+        batch, n_q, _ = query.shape
+        if key is not query:
+            check_tensor("key", key, "batch, n_k, d_model", batch=batch, d_model=self.d_model)
+        if value is not key:
+            check_tensor(
+                "value", value, "batch, n_k, d_model",
+                batch=batch, n_k=key.shape[1], d_model=self.d_model,
+            )  # fmt: skip
+        growing = cache is not None and not cache.static
+        offset = cache.length if cache is not None and growing else 0
+        n_k = offset + key.shape[1]
+        if causal:
+            check_reach(n_q, n_k)
+        if mask is not None:
+            check_mask("mask", mask, (batch, self.num_heads, n_q, n_k), query.device)
+        if positions is not None:
+            check_ids("positions", positions, "batch, n_k")
+            if positions.shape != (batch, n_k):
+                raise ValueError(
+                    f"positions must have shape (batch, n_k)=({batch}, {n_k}), "
+                    f"got {tuple(positions.shape)}"
+                )
 
         Q = tap("Q", self._split(self.W_Q(query)))  # (batch, num_heads, n_q, d_head)
-        K, V = self._keys_and_values(key, value, cache, offset)
-        if self.rotary is not None:
-            Q = tap("Q_rotated", self.rotary(Q, offset))
+        K, V = self._keys_and_values(key, value, cache, offset, positions)
         bias = None
+        if self.rotary is not None:
+            at = None if positions is None else positions[:, -n_q:]
+            Q = tap("Q_rotated", self.rotary(Q, offset, positions=at))
         if self.position_bias is not None:
-            bias = tap("position_bias", self.position_bias(Q.shape[-2], K.shape[-2], offset))
-        heads, weights = scaled_dot_product_attention(
+            bias = self.position_bias(n_q, n_k, offset, positions=positions)
+            bias = tap("position_bias", bias)
+        heads, weights = attend(
             Q,
             K,
             V,
             mask,
-            bias=bias,
+            causal,
+            bias,
+            scale=1.0 / math.sqrt(self.d_head),
             dropout_p=self.dropout if self.training else 0.0,
             need_weights=need_weights,
         )
@@ -339,7 +205,12 @@ class MultiHeadAttention(nn.Module):
         return tap("output", self.W_O(concat)), weights
 
     def _keys_and_values(
-        self, key: Tensor, value: Tensor, cache: KVCache | None, offset: int
+        self,
+        key: Tensor,
+        value: Tensor,
+        cache: KVCache | None,
+        offset: int,
+        positions: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """All keys and values to look at, (batch, num_kv_heads, n_k, d_head)."""
         if cache is not None and cache.static:
@@ -348,23 +219,25 @@ class MultiHeadAttention(nn.Module):
                     "a static cache does not say where the queries stand: "
                     "it cannot be used with rotary or position_bias"
                 )
-            if cache.key is not None and cache.value is not None:
-                stored = (cache.key.shape[0], cache.length)
+            K, V = cache.key, cache.value
+            if K is not None and V is not None:
+                stored = (K.shape[0], cache.length)
                 if stored != tuple(key.shape[:2]):
                     raise ValueError(
                         f"key must be the memory that the static cache holds, (batch, n_k)="
                         f"{stored}, got {tuple(key.shape[:2])}"
                     )
-                return tap("K", cache.key), tap("V", cache.value)
+                return tap("K", K), tap("V", V)
         K = tap("K", self._split(self.W_K(key)))  # (batch, num_kv_heads, n_new, d_head)
         V = tap("V", self._split(self.W_V(value)))
         if self.rotary is not None:
-            K = tap("K_rotated", self.rotary(K, offset))
+            at = None if positions is None else positions[:, offset:]
+            K = tap("K_rotated", self.rotary(K, offset, positions=at))
         return (K, V) if cache is None else cache.append(K, V)
 
     def _split(self, x: Tensor) -> Tensor:
         """(batch, n, heads · d_head) → (batch, heads, n, d_head)."""
-        return x.unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], -1, self.d_head).transpose(1, 2)
 
     def extra_repr(self) -> str:
         return (

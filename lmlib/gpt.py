@@ -14,17 +14,17 @@ torch.Size([1, 3, 100])
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmlib._checks import check_choice, check_divisible, check_ids, check_positive
-from lmlib._checks import check_probability as check_rate
+from lmlib._checks import check_ids, check_positive, check_token_mask
+from lmlib._dropout import drop
+from lmlib._gpt_config import GPTConfig
+from lmlib._norms import make_norm
 from lmlib._tap import tap
 from lmlib.attention import KVCache, causal_mask
-from lmlib.layers import ACTIVATIONS, FEED_FORWARDS, NORMS, EncoderLayer, make_norm
+from lmlib.layers import EncoderLayer
 from lmlib.positions import (
     LearnedPositionalEmbedding,
     RelativePositionBias,
@@ -34,116 +34,7 @@ from lmlib.positions import (
 
 __all__ = ["GPT", "GPTCaches", "GPTConfig"]
 
-POSITIONS = ("learned", "rotary", "sinusoidal", "relative", "none")
 INIT_STD = 0.02
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """Everything that fixes the shape of a `GPT`. The defaults are GPT-2 small (124 M).
-
-    Attributes:
-        vocab_size: number of tokens.
-        max_seq_len: the longest sequence to accept.
-        d_model: width of a token's vector.
-        num_layers: how many layers are stacked.
-        num_heads: number of attention heads.
-        num_kv_heads: key/value heads, fewer than num_heads for grouped-query attention.
-        d_head: width of a head, d_model / num_heads if not given.
-        d_ff: width inside the feed-forward networks; if not given 4 · d_model, and with "swiglu"
-            8/3 · d_model rounded up to a multiple of 8, which has as many parameters.
-        dropout: rate at which the sum of embeddings and positions, attention weights, hidden
-            features and sublayer outputs are dropped in training.
-        norm_first: pre-norm with a final norm, as all since GPT-2; GPT-1 had post-norm.
-        positions: "learned", "rotary", "sinusoidal", "relative" or "none".
-        rotary_base: of the rotary positions.
-        norm: "layernorm" or "rmsnorm".
-        norm_eps: their ε.
-        feed_forward: "ffn" or "swiglu".
-        activation: of an "ffn": "gelu_tanh", "gelu", "relu" or "silu".
-        tie_embeddings: embedding and head share one matrix.
-        bias: have the projections and the LayerNorms one?
-        qkv_bias: have the projections to queries, keys and values one? As ``bias`` if not given.
-        bos_id, eos_id, pad_id: the special tokens, where the vocabulary has them.
-
-    Raises:
-        TypeError, ValueError: a value is not allowed, or two do not fit each other.
-    """
-
-    vocab_size: int = 50257
-    max_seq_len: int = 1024
-    d_model: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    num_kv_heads: int | None = None
-    d_head: int | None = None
-    d_ff: int | None = None
-    dropout: float = 0.0
-    norm_first: bool = True
-    positions: str = "learned"
-    rotary_base: float = 10000.0
-    norm: str = "layernorm"
-    norm_eps: float = 1e-5
-    feed_forward: str = "ffn"
-    activation: str = "gelu_tanh"
-    tie_embeddings: bool = True
-    bias: bool = True
-    qkv_bias: bool | None = None
-    bos_id: int | None = None
-    eos_id: int | None = None
-    pad_id: int | None = None
-
-    @classmethod
-    def gpt2(cls, **options: Any) -> GPTConfig:
-        """The parts of GPT-2; ``options`` set sizes and whatever is to differ."""
-        return cls(**options)
-
-    @classmethod
-    def llama(cls, **options: Any) -> GPTConfig:
-        """The parts of Llama: rotary positions, RMSNorm, SwiGLU, no biases, a head of its own."""
-        parts: dict[str, Any] = {
-            "positions": "rotary",
-            "norm": "rmsnorm",
-            "feed_forward": "swiglu",
-            "bias": False,
-            "tie_embeddings": False,
-        }
-        return cls(**{**parts, **options})
-
-    def __post_init__(self) -> None:
-        for name in ("vocab_size", "max_seq_len", "d_model", "num_layers", "num_heads"):
-            check_positive(name, getattr(self, name))
-        for name in ("num_kv_heads", "d_head", "d_ff"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
-        if self.d_head is None:
-            check_divisible("d_model", self.d_model, "num_heads", self.num_heads)
-        if self.num_kv_heads is not None:
-            check_divisible("num_heads", self.num_heads, "num_kv_heads", self.num_kv_heads)
-        check_rate("dropout", self.dropout)
-        check_choice("positions", self.positions, POSITIONS)
-        check_choice("norm", self.norm, NORMS)
-        check_choice("feed_forward", self.feed_forward, FEED_FORWARDS)
-        check_choice("activation", self.activation, ACTIVATIONS)
-        for name in ("bos_id", "eos_id", "pad_id"):
-            index = getattr(self, name)
-            if index is not None and not 0 <= index < self.vocab_size:
-                raise ValueError(
-                    f"{name} must be below vocab_size={self.vocab_size} and not negative, "
-                    f"got {index}"
-                )
-
-    @property
-    def head_width(self) -> int:
-        """The width of one head."""
-        return self.d_model // self.num_heads if self.d_head is None else self.d_head
-
-    @property
-    def ff_width(self) -> int:
-        """The width inside the feed-forward networks."""
-        if self.d_ff is not None:
-            return self.d_ff
-        return 4 * self.d_model if self.feed_forward == "ffn" else -(-self.d_model // 3) * 8
 
 
 class GPTCaches:
@@ -163,12 +54,18 @@ class GPTCaches:
         """Number of tokens read, padding included."""
         return self.layers[0].length
 
+    @property
+    def batch(self) -> int | None:
+        """Number of rows, None while empty."""
+        key = self.layers[0].key
+        return None if key is None else key.shape[0]
+
     def crop(self, length: int) -> None:
         """Forget all but the first ``length`` tokens."""
         for layer in self.layers:
             layer.crop(length)
         if self.mask is not None:
-            self.mask = self.mask[:, :length]
+            self.mask = self.mask[:, :length] if length else None
 
     def reorder(self, indices: Tensor) -> None:
         """Let row i continue row ``indices[i]`` ((new_batch,) integer), as beam search does."""
@@ -271,6 +168,8 @@ class GPT(nn.Module):
             TypeError, ValueError: not integer ids, outside the vocabulary, too long, empty, or on
                 another device than the model; a mask of another shape or dtype.
         """
+        if num_logits is not None:
+            check_positive("num_logits", num_logits)
         hidden, all_weights = self.hidden(token_ids, mask, caches=caches, need_weights=need_weights)
         if num_logits is not None:
             hidden = hidden[:, -num_logits:]
@@ -287,14 +186,26 @@ class GPT(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
         """What the head reads: (batch, n, d_model), and the weights or None. See `forward`."""
         past = 0 if caches is None else caches.length
-        x, may_look = self._embed(token_ids, mask, caches, past)
-        attend = causal_mask(token_ids.shape[1], past + token_ids.shape[1], device=x.device)
-        if may_look is not None:
-            attend = attend & may_look[:, None, None, :]
+        n = self._check(token_ids, mask, caches, past)
+        may_look, positions = _may_look_and_positions(token_ids, mask, caches, past)
+        x = tap("embedding_out", self.embedding(tap("token_ids", token_ids).long()))
+        if self.positions is not None:
+            own = None if positions is None else positions[:, past:]
+            x = self.positions(x, past, positions=own)
+        x = tap("x", drop(self.dropout, x))
+        attend = None
+        if may_look is not None:  # made once, for all layers
+            attend = causal_mask(n, past + n, device=x.device) & may_look[:, None, None, :]
         all_weights: dict[str, Tensor] = {}
         for i, layer in enumerate(self.layers):
-            cache = None if caches is None else caches.layers[i]
-            x, weights = layer(x, attend, cache=cache, need_weights=need_weights)
+            x, weights = layer(
+                x,
+                attend,
+                causal=attend is None,
+                positions=positions,
+                cache=None if caches is None else caches.layers[i],
+                need_weights=need_weights,
+            )
             if weights is not None:
                 all_weights[f"layers.{i}.self_attention"] = weights
         if self.norm is not None:
@@ -305,12 +216,12 @@ class GPT(nn.Module):
         """Empty caches for `forward`."""
         return GPTCaches(self.config.num_layers)
 
-    def _embed(
+    def _check(
         self, token_ids: Tensor, mask: Tensor | None, caches: GPTCaches | None, past: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Vectors (batch, n, d_model), and where to look (batch, past + n), or None: all."""
+    ) -> int:
+        """Bad input is met before any cache is touched. Returns n."""
         check_ids("token_ids", token_ids, "batch, n", self.config.vocab_size)
-        n = token_ids.shape[1]
+        batch, n = token_ids.shape
         if not past < past + n <= self.config.max_seq_len:
             raise ValueError(
                 f"token_ids must have 1 to max_seq_len={self.config.max_seq_len} tokens, "
@@ -321,35 +232,36 @@ class GPT(nn.Module):
                 f"token_ids must be on {self.embedding.weight.device} like the model, "
                 f"got {token_ids.device}"
             )
-        may_look, positions = self._mask_and_positions(token_ids, mask, caches, past)
-        x = tap("embedding_out", self.embedding(tap("token_ids", token_ids).long()))
-        if self.positions is not None:
-            x = self.positions(x, past, positions=positions)
-        return tap("x", self.dropout(x)), may_look
-
-    def _mask_and_positions(
-        self, token_ids: Tensor, mask: Tensor | None, caches: GPTCaches | None, past: int
-    ) -> tuple[Tensor | None, Tensor | None]:
-        before = None if caches is None else caches.mask
-        if mask is None and before is None:
-            return None, None
-        if mask is None:
-            mask = torch.ones_like(token_ids, dtype=torch.bool)
-        if mask.dtype != torch.bool:
-            raise TypeError(f"mask must be boolean (True = no padding), got {mask.dtype}")
-        if mask.shape != token_ids.shape:
-            raise ValueError(
-                f"mask must have the shape of token_ids, {tuple(token_ids.shape)}, "
-                f"got {tuple(mask.shape)}"
-            )
-        if past:
-            if before is None:
-                before = mask.new_ones(mask.shape[0], past)
-            mask = torch.cat([before, mask], dim=1)
+        if mask is not None:
+            check_token_mask("mask", mask, token_ids)
         if caches is not None:
-            caches.mask = mask
-        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, past:]
-        return mask, positions
+            if len(caches.layers) != len(self.layers):
+                raise ValueError(
+                    f"caches must be for {len(self.layers)} layers, got {len(caches.layers)}"
+                )
+            if past and caches.batch != batch:
+                raise ValueError(
+                    f"token_ids must have as many rows as the caches, {caches.batch}, got {batch}"
+                )
+        return n
+
+
+def _may_look_and_positions(
+    token_ids: Tensor, mask: Tensor | None, caches: GPTCaches | None, past: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Which tokens are none of padding, and where each stands: (batch, past + n), or None twice."""
+    before = None if caches is None else caches.mask
+    if mask is None and before is None:
+        return None, None
+    if mask is None:
+        mask = torch.ones_like(token_ids, dtype=torch.bool)
+    if past:
+        if before is None:
+            before = mask.new_ones(mask.shape[0], past)
+        mask = torch.cat([before, mask], dim=1)
+    if caches is not None:
+        caches.mask = mask
+    return mask, (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
 def _added_positions(

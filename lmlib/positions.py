@@ -4,7 +4,7 @@ Two kinds add a vector to each token (sinusoidal, learned), one rotates queries 
 (rotary), one adds to the scores (relative bias). Positions count from 0; ``offset`` is the
 position of the first row given, so that a token that follows a cache gets its own.
 
-Sinusoids and rotations are computed when needed and not stored: they are the same for every
+Sinusoids and rotations are computed in float64 and are no buffers: they are the same for every
 device and dtype, and no ``.to(torch.bfloat16)`` can round them.
 """
 
@@ -21,7 +21,16 @@ from lmlib._checks import (
     check_probability,
     check_tensor,
 )
+from lmlib._relative_bias import RelativePositionBias
 from lmlib._tap import tap
+
+__all__ = [
+    "LearnedPositionalEmbedding",
+    "RelativePositionBias",
+    "RotaryEmbedding",
+    "SinusoidalPositionalEncoding",
+    "sinusoidal_table",
+]
 
 
 def sinusoidal_table(
@@ -29,6 +38,7 @@ def sinusoidal_table(
     d_model: int,
     base: float = 10000.0,
     *,
+    interleaved: bool = True,
     offset: int = 0,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -41,6 +51,8 @@ def sinusoidal_table(
         max_seq_len: number of rows.
         d_model: number of columns; an odd one ends with a sine.
         base: the longest wave measures about 2π·base positions.
+        interleaved: each sine beside its cosine, as in the paper; if False, all sines stand in
+            front of all cosines, as in Marian. One is a fixed permutation of the other.
         offset: position of the first row.
         dtype, device: of the result; torch's defaults if not given.
 
@@ -56,22 +68,34 @@ def sinusoidal_table(
     """
     check_positive("max_seq_len", max_seq_len)
     check_positive("d_model", d_model)
-    angles = _angles(offset, max_seq_len, d_model, base, torch.empty(0, device=device).device)
-    pairs = torch.stack([angles.sin(), angles.cos()], dim=-1)  # (n, ⌈d/2⌉, 2)
-    table = pairs.flatten(start_dim=1)[:, :d_model]
-    return table.to(torch.get_default_dtype() if dtype is None else dtype)
-
-
-def _angles(offset: int, n: int, d: int, base: float, device: torch.device) -> Tensor:
-    """pos · base^(−2i/d) for pos = offset … offset+n−1 and i = 0 … ⌈d/2⌉−1: (n, ⌈d/2⌉)."""
     check_not_negative("offset", offset)
+    _check_base(base)
+    positions = torch.arange(offset, offset + max_seq_len, device=device)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    return _sinusoids(positions, d_model, base, interleaved, dtype)
+
+
+def _sinusoids(
+    positions: Tensor, d_model: int, base: float, interleaved: bool, dtype: torch.dtype
+) -> Tensor:
+    """(...) integer positions → (..., d_model)."""
+    angles = _angles(positions, d_model, base)
+    axis = -1 if interleaved else -2
+    pairs = torch.stack([angles.sin(), angles.cos()], dim=axis)  # (..., ⌈d/2⌉, 2 or swapped)
+    return pairs.flatten(start_dim=-2)[..., :d_model].to(dtype)
+
+
+def _angles(positions: Tensor, d: int, base: float) -> Tensor:
+    """pos · base^(−2i/d) for i = 0 … ⌈d/2⌉−1: (...) integer → (..., ⌈d/2⌉)."""
+    # In float32 the angle of position 5000 is off by 3e-4; Apple's mps has no float64.
+    wide = torch.float32 if positions.device.type == "mps" else torch.float64
+    exponents = torch.arange(0, d, 2, device=positions.device, dtype=wide) / d
+    return positions.to(wide).unsqueeze(-1) * base**-exponents
+
+
+def _check_base(base: float) -> None:
     if not base > 0:
         raise ValueError(f"base must be above 0, got {base}")
-    # In float32 the angle of position 5000 is off by 3e-4; Apple's mps has no float64.
-    wide = torch.float32 if device.type == "mps" else torch.float64
-    positions = torch.arange(offset, offset + n, device=device, dtype=wide)
-    exponents = torch.arange(0, d, 2, device=device, dtype=wide) / d
-    return torch.outer(positions, base**-exponents)
 
 
 def _check_reach(offset: int, n: int, max_seq_len: int) -> None:
@@ -138,25 +162,36 @@ class SinusoidalPositionalEncoding(_AddedPositions):
         d_model: width of a token's vector.
         max_seq_len: the longest sequence to accept.
         dropout: rate at which the sum is dropped in training (ibid., §5.4).
-        base: see :func:`sinusoidal_table`.
+        base, interleaved: see :func:`sinusoidal_table`.
     """
 
     def __init__(
-        self, d_model: int, max_seq_len: int = 4096, dropout: float = 0.0, base: float = 10000.0
+        self,
+        d_model: int,
+        max_seq_len: int = 4096,
+        dropout: float = 0.0,
+        base: float = 10000.0,
+        *,
+        interleaved: bool = True,
     ) -> None:
         super().__init__(max_seq_len, d_model, dropout)
         self.base = base
+        self.interleaved = interleaved
 
     def rows(self, x: Tensor, offset: int) -> Tensor:
         return sinusoidal_table(
-            x.shape[1], self.d_model, self.base, offset=offset, dtype=x.dtype, device=x.device
+            x.shape[1],
+            self.d_model,
+            self.base,
+            interleaved=self.interleaved,
+            offset=offset,
+            dtype=x.dtype,
+            device=x.device,
         )
 
     def rows_at(self, x: Tensor, positions: Tensor) -> Tensor:
-        table = sinusoidal_table(
-            self.max_seq_len, self.d_model, self.base, dtype=x.dtype, device=x.device
-        )
-        return F.embedding(positions.long(), table)
+        positions = positions.to(x.device)
+        return _sinusoids(positions, self.d_model, self.base, self.interleaved, x.dtype)
 
 
 class LearnedPositionalEmbedding(_AddedPositions):
@@ -217,16 +252,20 @@ class RotaryEmbedding(nn.Module):
         check_positive("max_seq_len", max_seq_len)
         if d_head % 2:
             raise ValueError(f"d_head must be even, for coordinates turn in pairs, got {d_head}")
+        _check_base(base)
         self.d_head = d_head
         self.max_seq_len = max_seq_len
         self.base = base
         self.interleaved = interleaved
+        self._table: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
+    def forward(self, x: Tensor, offset: int = 0, *, positions: Tensor | None = None) -> Tensor:
         """
         Args:
             x: (..., n, d_head), queries or keys.
             offset: position of its first row.
+            positions: (batch, n) integer, the position of every row instead; x is then
+                (batch, num_heads, n, d_head).
 
         Returns:
             x rotated, same shape and dtype.
@@ -235,120 +274,47 @@ class RotaryEmbedding(nn.Module):
             ValueError: the shape is another, or offset + n > max_seq_len.
         """
         check_tensor("x", x, "..., n, d_head", d_head=self.d_head)
-        n = x.shape[-2]
-        _check_reach(offset, n, self.max_seq_len)
-        angles = _angles(offset, n, self.d_head, self.base, x.device)  # (n, d_head/2)
         wide = torch.promote_types(x.dtype, torch.float32)
-        cos, sin = angles.cos().to(wide), angles.sin().to(wide)
+        if positions is None:
+            end = offset + x.shape[-2]
+            _check_reach(offset, x.shape[-2], self.max_seq_len)
+            cos, sin = (part[offset:end] for part in self._cos_sin(end, wide, x.device))
+        else:
+            check_tensor("x", x, "batch, num_heads, n, d_head")
+            check_ids("positions", positions, "batch, n", vocab_size=self.max_seq_len)
+            angles = _angles(positions.to(x.device), self.d_head, self.base).unsqueeze(1)
+            cos, sin = angles.cos().to(wide), angles.sin().to(wide)  # (batch, 1, n, d_head/2)
         pairs = (-1, 2) if self.interleaved else (2, -1)
         axis = -1 if self.interleaved else -2
         a, b = x.to(wide).unflatten(-1, pairs).unbind(axis)  # (..., n, d_head/2) each
         rotated = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=axis)
         return rotated.flatten(start_dim=-2).to(x.dtype)
 
+    def _cos_sin(self, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the positions from 0 to at least ``end``: (≥ end, d_head/2) each.
+
+        They are kept for the next call, and for the other layers that share this module.
+        """
+        kept = self._table
+        compiling = torch.compiler.is_compiling()
+        fits = kept is not None and len(kept[0]) >= end
+        if (
+            kept is None
+            or compiling
+            or not fits
+            or (kept[0].dtype, kept[0].device) != (dtype, device)
+        ):
+            rows = end if compiling else min(2 * end, self.max_seq_len)
+            # Outside of torch.inference_mode, for training may use them later.
+            with torch.inference_mode(False):
+                angles = _angles(torch.arange(rows, device=device), self.d_head, self.base)
+                kept = angles.cos().to(dtype), angles.sin().to(dtype)
+            if type(kept[0]) is Tensor and not compiling:  # and not what a fake mode made
+                self._table = kept
+        return kept
+
     def extra_repr(self) -> str:
         return (
             f"d_head={self.d_head}, max_seq_len={self.max_seq_len}, base={self.base}, "
             f"interleaved={self.interleaved}"
         )
-
-
-class RelativePositionBias(nn.Module):
-    """A learned number for each head and distance, added to the scores.
-
-    Raffel et al. 2020 (T5), §2.1: distances fall into buckets, one for each short distance,
-    then wider and wider ones (logarithmically) up to max_distance, beyond which all are one.
-
-    Args:
-        num_heads: number of query heads.
-        num_buckets: number of buckets, over both directions if bidirectional.
-        max_distance: distances from here on share the last bucket.
-        bidirectional: half of the buckets are for keys to the right of the query. If False,
-            those all fall into bucket 0: a causal mask hides them.
-
-    Attributes:
-        embedding: (num_buckets, num_heads), drawn from N(0, 0.02²).
-
-    Raises:
-        ValueError: too few buckets, or max_distance within the buckets of single distances.
-    """
-
-    def __init__(
-        self,
-        num_heads: int,
-        num_buckets: int = 32,
-        max_distance: int = 128,
-        bidirectional: bool = True,
-    ) -> None:
-        super().__init__()
-        check_positive("num_heads", num_heads)
-        per_direction, rest = divmod(num_buckets, 2 if bidirectional else 1)
-        if rest or per_direction < 2:
-            least = "an even number from 4" if bidirectional else "at least 2"
-            raise ValueError(f"num_buckets must be {least}, got {num_buckets}")
-        if max_distance <= per_direction // 2:
-            raise ValueError(
-                f"max_distance must be above {per_direction // 2}, the distances that have "
-                f"a bucket of their own, got {max_distance}"
-            )
-        self.num_heads = num_heads
-        self.num_buckets = num_buckets
-        self.max_distance = max_distance
-        self.bidirectional = bidirectional
-        self._edges = _bucket_edges(per_direction, max_distance)
-        self.embedding = nn.Embedding(num_buckets, num_heads)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.embedding.weight, std=0.02)
-
-    def buckets(self, relative: Tensor) -> Tensor:
-        """The bucket of each relative position (key's minus query's), same shape."""
-        edges = torch.tensor(self._edges, device=relative.device)
-        distance = relative.abs() if self.bidirectional else (-relative).clamp(min=0)
-        bucket = torch.bucketize(distance, edges, right=True)
-        if self.bidirectional:
-            bucket = bucket + (relative > 0) * (self.num_buckets // 2)
-        return bucket
-
-    def forward(self, n_q: int, n_k: int, offset: int = 0) -> Tensor:
-        """
-        Args:
-            n_q: number of queries, the first at position ``offset``.
-            n_k: number of keys, the first at position 0.
-
-        Returns:
-            the bias, (1, num_heads, n_q, n_k).
-        """
-        check_positive("n_q", n_q)
-        check_positive("n_k", n_k)
-        check_not_negative("offset", offset)
-        device = self.embedding.weight.device
-        queries = torch.arange(offset, offset + n_q, device=device)
-        relative = torch.arange(n_k, device=device) - queries[:, None]  # (n_q, n_k)
-        bias = self.embedding(self.buckets(relative))  # (n_q, n_k, num_heads)
-        return bias.permute(2, 0, 1).unsqueeze(0)
-
-    def extra_repr(self) -> str:
-        return (
-            f"num_heads={self.num_heads}, num_buckets={self.num_buckets}, "
-            f"max_distance={self.max_distance}, bidirectional={self.bidirectional}"
-        )
-
-
-def _bucket_edges(buckets: int, max_distance: int) -> list[int]:
-    """The smallest distance of each bucket but the first.
-
-    With m = ⌊buckets/2⌋ single distances, T5 puts a distance r ≥ m into bucket
-    m + ⌊L · log(r/m) / log(max_distance/m)⌋, L = buckets − m. Bucket m + j so begins at the
-    first r with (r/m)^L ≥ (max_distance/m)^j: whole numbers, where no logarithm rounds.
-    """
-    exact = buckets // 2
-    steps = buckets - exact
-    edges = list(range(1, exact + 1))
-    r = exact
-    for j in range(1, steps):
-        while r**steps * exact**j < max_distance**j * exact**steps:
-            r += 1
-        edges.append(r)
-    return edges

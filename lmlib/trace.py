@@ -28,6 +28,8 @@ from lmlib._trace_plan import Node, plan
 from lmlib._trace_text import render
 from lmlib.transformer import Transformer, TransformerConfig
 
+_INPUT_MODULES = ("positions", "target_positions", "embedding_norm", "target_embedding_norm")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TraceStep:
@@ -174,8 +176,8 @@ def trace(
     """Run the model once and keep every intermediate tensor.
 
     The model runs as for inference, without dropout and gradients, and is left as it was. The
-    logits are bit for bit those of ``model(source, target_in, need_weights=True)``; torch's fused
-    attention, which has no scores to show, may differ from them in the last digit.
+    logits are those of ``model(source, target_in)`` to rounding: torch's fused kernels, which have
+    no steps to show and are not used here, may differ in the last digits.
 
     Args:
         model: a `Transformer`.
@@ -227,10 +229,11 @@ def _run(model: Transformer, source: Tensor, target_in: Tensor) -> dict[str, Ten
     tensors: dict[str, Tensor] = {}
 
     def keep(name: str, tensor: Tensor) -> None:
-        if name == "positions.output":
-            return  # without dropout the same as "source.x" or "target.x", which follows
-        if name == "positions.positional":
-            # One module serves both streams, the source first.
+        module, _, part = name.rpartition(".")
+        if part == "output" and module in _INPUT_MODULES:
+            return  # without dropout the same as the step that follows: the sum, or x itself
+        if part == "positional":
+            # One module may serve both streams, the source first.
             name = "target.positional" if "target_in" in tensors else "source.positional"
             tensor = tensor.unsqueeze(0)  # (n, d_model), the same for the whole batch
         tensors[name] = tensor.detach().to("cpu", copy=True)

@@ -22,7 +22,7 @@ from lmlib._checks import check_ids, check_tensor
 from lmlib._stacks import Decoder, DecoderCaches, Encoder, TransformerConfig
 from lmlib._tap import tap
 from lmlib.attention import padding_mask
-from lmlib.layers import DecoderLayerWeights
+from lmlib.layers import DecoderLayerWeights, make_norm
 from lmlib.positions import LearnedPositionalEmbedding, SinusoidalPositionalEncoding
 
 __all__ = [
@@ -46,8 +46,10 @@ class Transformer(nn.Module):
         embedding: token vectors; with tied embeddings the only ones, else those of the source.
         target_embedding: those of the target, if not tied.
         positions: the module that adds position vectors, or None where none are added.
+        target_positions: that of the target, if not tied.
+        embedding_norm, target_embedding_norm: with ``norm_embeddings``, of source and target.
         encoder, decoder: the stacks.
-        head: from hidden states to logits, no bias.
+        head: from hidden states to logits.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -57,10 +59,17 @@ class Transformer(nn.Module):
         if not config.tie_embeddings:
             self.target_embedding = _make_embedding(config)
         self.positions = _added_positions(config)
+        if not config.tie_positions:
+            self.target_positions = _added_positions(config)
+        if config.norm_embeddings:
+            self.embedding_norm = _make_norm(config)
+            self.target_embedding_norm = _make_norm(config)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
+        if config.head_bias:
+            nn.init.zeros_(self.head.bias)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
         else:
@@ -132,7 +141,8 @@ class Transformer(nn.Module):
                 hidden = model.decode(token, memory, source_mask, caches=caches)
 
         Args:
-            target_in: (batch, n) token ids; padding among them is masked.
+            target_in: (batch, n) token ids; padding among them is masked, except a first token
+                that is ``bos_id``.
             memory: (batch, n_source, d_model), from `encode`.
             source_mask: `source_mask` of the source. None says that it holds no padding.
             caches: from `new_caches`; extended by ``target_in``.
@@ -158,7 +168,7 @@ class Transformer(nn.Module):
     def _encode(
         self, source: Tensor, source_mask: Tensor, need_weights: bool
     ) -> tuple[Tensor, list[Tensor] | None]:
-        x = self._embed("source", source, self.embedding, offset=0)
+        x = self._embed("source", source, offset=0)
         memory, weights = self.encoder(x, source_mask, need_weights=need_weights)
         return tap("memory", memory), weights
 
@@ -170,9 +180,8 @@ class Transformer(nn.Module):
         caches: DecoderCaches | None,
         need_weights: bool,
     ) -> tuple[Tensor, list[DecoderLayerWeights] | None]:
-        table = self.embedding if self.config.tie_embeddings else self.target_embedding
         past = 0 if caches is None else caches.length
-        y = self._embed("target_in", target_in, table, past)
+        y = self._embed("target_in", target_in, past)
         check_tensor("memory", memory, "batch, n_source, d_model", d_model=self.config.d_model)
         if target_in.shape[0] != memory.shape[0]:
             raise ValueError(
@@ -180,6 +189,9 @@ class Transformer(nn.Module):
                 f"got {target_in.shape[0]}"
             )
         may_look = padding_mask(target_in, self.config.pad_id)
+        if past == 0 and self.config.pad_id == self.config.bos_id:
+            is_first = torch.arange(target_in.shape[1], device=target_in.device) == 0
+            may_look = may_look | is_first
         if caches is not None:
             if caches.may_look is not None:
                 may_look = torch.cat([caches.may_look, may_look], dim=-1)
@@ -188,25 +200,34 @@ class Transformer(nn.Module):
             y, memory, may_look, source_mask, caches=caches, need_weights=need_weights
         )
 
-    def _embed(self, name: str, ids: Tensor, table: nn.Embedding, offset: int) -> Tensor:
+    def _embed(self, name: str, ids: Tensor, offset: int) -> Tensor:
         """(batch, n) token ids → (batch, n, d_model), with positions if those are added."""
-        check_ids(name, ids, "batch, n", self.config.vocab_size)
+        config, is_target = self.config, name == "target_in"
+        table, positions = self.embedding, self.positions
+        if is_target and not config.tie_embeddings:
+            table = self.target_embedding
+        if is_target and not config.tie_positions:
+            positions = self.target_positions
+        check_ids(name, ids, "batch, n", config.vocab_size)
         end = offset + ids.shape[1]
-        if not offset < end <= self.config.max_seq_len:
+        if not offset < end <= config.max_seq_len:
             raise ValueError(
-                f"{name} must have 1 to max_seq_len={self.config.max_seq_len} tokens, got {end}"
+                f"{name} must have 1 to max_seq_len={config.max_seq_len} tokens, got {end}"
             )
         if ids.device != table.weight.device:
             raise ValueError(
                 f"{name} must be on {table.weight.device} like the model, got {ids.device}"
             )
-        stream, tap_name = ("source", "source_ids") if name == "source" else ("target", name)
+        stream, tap_name = ("target", name) if is_target else ("source", "source_ids")
         ids = tap(tap_name, ids)
         x = tap(f"{stream}.embedding", table(ids.long()))
-        if self.config.scale_embeddings:
-            x = tap(f"{stream}.scaled", x * math.sqrt(self.config.d_model))
-        if self.positions is not None:
-            x = self.positions(x, offset)
+        if config.scale_embeddings:
+            x = tap(f"{stream}.scaled", x * math.sqrt(config.d_model))
+        if positions is not None:
+            x = positions(x, offset)
+        if config.norm_embeddings:
+            x = tap(f"{stream}.sum", x)
+            x = self.target_embedding_norm(x) if is_target else self.embedding_norm(x)
         return tap(f"{stream}.x", self.dropout(x))
 
 
@@ -241,11 +262,19 @@ def _make_embedding(config: TransformerConfig) -> nn.Embedding:
     return embedding
 
 
+def _make_norm(config: TransformerConfig) -> nn.Module:
+    return make_norm(config.norm, config.d_model, config.norm_eps, config.bias)
+
+
 def _added_positions(
     config: TransformerConfig,
 ) -> SinusoidalPositionalEncoding | LearnedPositionalEmbedding | None:
-    if config.positions == "sinusoidal":
-        return SinusoidalPositionalEncoding(config.d_model, max_seq_len=config.max_seq_len)
+    if config.positions in ("sinusoidal", "sinusoidal_halves"):
+        return SinusoidalPositionalEncoding(
+            config.d_model,
+            max_seq_len=config.max_seq_len,
+            interleaved=config.positions == "sinusoidal",
+        )
     if config.positions == "learned":
         return LearnedPositionalEmbedding(config.max_seq_len, config.d_model)
     return None

@@ -31,6 +31,16 @@ VARIANTS: list[dict[str, Any]] = [
         "bias": False,
     },
     {"num_kv_heads": 1, "positions": "relative", "num_encoder_layers": 1},
+    {  # BART
+        "positions": "learned",
+        "tie_positions": False,
+        "norm_embeddings": True,
+        "scale_embeddings": False,
+        "activation": "gelu",
+        "head_bias": True,
+    },
+    {"positions": "sinusoidal_halves", "bos_id": 0, "activation": "silu"},  # Marian
+    {"positions": "rotary", "norm_embeddings": True, "norm": "rmsnorm", "norm_first": True},
 ]
 
 

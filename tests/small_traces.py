@@ -21,6 +21,10 @@ VARIANTS: list[dict[str, Any]] = [
     {"positions": "rotary", "num_kv_heads": 2},
     {"positions": "relative", "num_encoder_layers": 2, "num_decoder_layers": 2},
     {"positions": "none", "scale_embeddings": False, "tie_embeddings": False},
+    {"positions": "learned", "tie_positions": False, "norm_embeddings": True, "head_bias": True},
+    {"positions": "sinusoidal_halves", "norm_embeddings": True, "norm": "rmsnorm", "bos_id": 0},
+    {"positions": "none", "norm_embeddings": True, "bias": False, "activation": "gelu_tanh"},
+    {"activation": "silu", "tie_embeddings": False, "head_bias": True},
     {
         "norm": "rmsnorm",
         "feed_forward": "swiglu",

@@ -230,3 +230,68 @@ def test_the_position_bias_is_tapped_and_added() -> None:
         layer(torch.randn(2, 5, 16))
     assert seen["position_bias"].shape == (1, 4, 5, 5)
     torch.testing.assert_close(seen["masked_scores"], seen["scores"] + seen["position_bias"])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("n_q", [1, 3, 5])
+def test_causal_is_the_causal_mask(variant: dict[str, object], n_q: int) -> None:
+    layer, x = build(variant).double(), torch.randn(2, 5, 16, dtype=torch.float64)
+    query, everything = x[:, -n_q:], causal_mask(n_q, 5)
+    for mask in (None, PADDING, PADDING & causal_mask(5)[-n_q:]):
+        both = everything if mask is None else everything & mask
+        for need_weights in (False, True):
+            got, weights = layer(query, x, mask=mask, causal=True, need_weights=need_weights)
+            wanted, wanted_weights = layer(query, x, mask=both, need_weights=need_weights)
+            torch.testing.assert_close(got, wanted)
+            if weights is not None:
+                torch.testing.assert_close(weights, wanted_weights)
+        with tracing(None, lambda name, tensor: None):
+            torch.testing.assert_close(layer(query, x, mask=mask, causal=True)[0], wanted)
+
+
+def test_causal_attention_of_bare_tensors() -> None:
+    query, key, value = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5, 2)
+    wanted = scaled_dot_product_attention(query, key, value, causal_mask(3, 5))[0]
+    got = scaled_dot_product_attention(query, key, value, causal=True)[0]
+    torch.testing.assert_close(got, wanted)
+    # A row that padding leaves empty stays 0 under a causal mask too.
+    mask = torch.tensor([[False, True, True, True, True]])
+    square = torch.randn(5, 4)
+    first = scaled_dot_product_attention(square, square, square, mask, causal=True)[0][0]
+    assert not first.any()
+    with pytest.raises(ValueError, match="n_k must be at least n_q, got n_q=5, n_k=3"):
+        scaled_dot_product_attention(key, query, query, causal=True)
+    with pytest.raises(ValueError, match="n_k must be at least n_q, got n_q=5, n_k=2"):
+        build(VARIANTS[0])(torch.randn(1, 5, 16), torch.randn(1, 2, 16), causal=True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_positions_of_ones_own(variant: dict[str, object]) -> None:
+    layer, x = build(variant).double(), torch.randn(2, 5, 16, dtype=torch.float64)
+    torch.testing.assert_close(layer(x, positions=torch.arange(5).expand(2, 5))[0], layer(x)[0])
+    # The second row stands behind a gap: as if tokens between were hidden.
+    gap = torch.tensor([[0, 1, 2, 3, 4], [0, 1, 4, 5, 6]])
+    got = layer(x, positions=gap)[0]
+    stretched = torch.cat([x[1:, :2], torch.randn(1, 2, 16).double(), x[1:, 2:]], dim=1)
+    mask = torch.tensor([True, True, False, False, True, True, True])
+    wanted = layer(stretched, mask=mask)[0][:, mask]
+    torch.testing.assert_close(got, torch.cat([layer(x[:1])[0], wanted]))
+
+
+def test_positions_that_do_not_fit() -> None:
+    layer, x = build(VARIANTS[3]), torch.randn(2, 5, 16)
+    with pytest.raises(ValueError, match=r"positions must have shape \(batch, n_k\)=\(2, 5\)"):
+        layer(x, positions=torch.arange(5)[None])
+    with pytest.raises(TypeError, match="positions must hold integer"):
+        layer(x, positions=torch.rand(2, 5))
+    with pytest.raises(ValueError, match="positions must hold ids from 0 to 4095, got -1"):
+        layer(x, positions=torch.arange(-1, 4).expand(2, 5))
+
+
+@pytest.mark.parametrize("mask", [torch.tensor([True, False, True]), torch.tensor(True)])
+def test_masks_of_few_dimensions(mask: torch.Tensor) -> None:
+    layer, x = build(VARIANTS[0]), torch.randn(2, 3, 16)
+    for causal in (False, True):
+        wanted = layer(x, mask=mask.expand(3, 3), causal=causal, need_weights=True)[0]
+        torch.testing.assert_close(layer(x, mask=mask, causal=causal)[0], wanted)
+        torch.testing.assert_close(layer(x, mask=mask, causal=causal, need_weights=True)[0], wanted)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from lmlib.attention import KVCache, MultiHeadAttention, causal_mask, padding_mask
@@ -197,3 +202,122 @@ def test_misuse_in_a_layer() -> None:
     assert growing.length == 3
     with pytest.raises(ValueError, match=r"mask must be broadcastable to \(2, 4, 1, 4\)"):
         layer(x, mask=causal_mask(3), cache=growing)
+
+
+# ------------------------------------------------------------------ buffers with room to spare
+
+MODES = {
+    "grad": contextlib.nullcontext,
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+}
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "append", "append", "crop", "reorder", "copy", "deepcopy"]),
+        st.integers(0, 40),
+        st.sampled_from(sorted(MODES)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, seed=st.integers(0, 2**16))
+def test_any_history_equals_concatenation(steps: list[tuple[str, int, str]], seed: int) -> None:
+    """Against a plain list of tensors; and nothing that was ever returned may change."""
+    generator = torch.Generator().manual_seed(seed)
+    cache, plain = KVCache(), torch.empty(2, 3, 0, 4)
+    returned: list[tuple[Tensor, Tensor]] = []
+    others: list[tuple[KVCache, Tensor]] = []
+
+    def look(tensor: Tensor | None) -> None:
+        if tensor is not None:
+            returned.append((tensor, tensor.clone()))
+
+    for action, number, mode in steps:
+        with MODES[mode]():
+            if action == "append":
+                new = torch.randn(len(plain), 3, 1 + number % 5, 4, generator=generator)
+                plain = torch.cat([plain, new], dim=2)
+                key, value = cache.append(new, -new)
+                look(key)
+                assert torch.equal(key, plain)
+                assert torch.equal(value, -plain)
+            elif action == "crop":
+                length = number % (cache.length + 1)
+                cache.crop(length)
+                plain = plain[:, :, :length]
+            elif action == "reorder":
+                order = torch.randint(len(plain), (1 + number % 3,), generator=generator)
+                cache.reorder(order)
+                if cache.length:
+                    plain = plain[order]
+            else:
+                twin = getattr(copy, action)(cache)
+                others.append((cache, plain))
+                cache = twin
+            if not cache.length:
+                plain = plain[:, :, :0]
+            assert cache.length == plain.shape[2]
+            look(cache.key)
+            if cache.key is not None:
+                assert torch.equal(cache.key, plain)
+                assert torch.equal(cache.value, -plain)
+    for other, content in others:
+        # A copy went on by itself; what it came from still can.
+        if other.length:
+            new = torch.zeros(len(content), 3, 1, 4)
+            with torch.inference_mode():
+                other.append(new, new)
+            assert torch.equal(other.key, torch.cat([content, new], dim=2))
+    for tensor, before in returned:
+        assert torch.equal(tensor, before)
+
+
+def test_without_gradients_old_positions_stay_where_they_are() -> None:
+    with torch.no_grad():
+        cache = filled()
+        cache.append(torch.ones(2, 4, 1, 8), torch.ones(2, 4, 1, 8))
+        places = set()
+        for _ in range(20):
+            key, value = cache.append(torch.ones(2, 4, 1, 8), torch.ones(2, 4, 1, 8))
+            places.add((key.data_ptr(), value.data_ptr()))
+        assert len(places) == 1
+        assert key.data_ptr() != value.data_ptr()
+
+
+def test_the_room_to_spare_stays_below_half() -> None:
+    with torch.no_grad():
+        cache = filled()
+        places = set()
+        for length in range(4, 400):
+            key, _ = cache.append(torch.ones(2, 4, 1, 8), torch.ones(2, 4, 1, 8))
+            places.add(key.data_ptr())
+            held = key.untyped_storage().nbytes() / (2 * 4 * 8 * 4)
+            assert held <= max(1.5 * length, length + 32) + 1
+        assert len(places) < 12
+
+
+def test_frozen_keys_and_a_query_that_learns() -> None:
+    # The keys need no gradient, but autograd keeps them for the query's.
+    cache, loss = filled(), torch.zeros(())
+    query = torch.randn(2, 4, 1, 8, requires_grad=True)
+    for _ in range(3):
+        key, value = cache.append(torch.randn(2, 4, 1, 8), torch.randn(2, 4, 1, 8))
+        loss = loss + ((query @ key.mT).softmax(-1) @ value).sum()
+    loss.backward()
+    assert query.grad.abs().max() > 0
+
+
+def test_what_is_appended_first_is_not_written_to() -> None:
+    with torch.no_grad():
+        cache, new = KVCache(), torch.zeros(1, 1, 2, 4)
+        whole = torch.zeros(1, 1, 8, 4)
+        cache.append(whole[:, :, :2], whole[:, :, :2])
+        cache.append(new + 1, new + 1)
+    assert not whole.any()
+
+
+def test_key_and_value_cannot_be_set() -> None:
+    with pytest.raises(AttributeError):
+        KVCache().key = torch.zeros(1, 1, 1, 1)  # type: ignore[misc]

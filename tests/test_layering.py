@@ -17,7 +17,16 @@ PACKAGE = Path(lmlib.__file__).parent
 ROWS = [
     *("tokenizers", "positions", "attention", "layers"),
     *("ngram", "recurrent", "_stacks", "transformer", "bert", "gpt"),
-    *("datasets", "training", "generation", "metrics", "pretrained", "_trace_plan", "trace"),
+    *(
+        "datasets",
+        "training",
+        "generation",
+        "metrics",
+        "_huggingface",
+        "pretrained",
+        "_trace_plan",
+        "trace",
+    ),
     *("viz", "widgets", "recipes", "exercises"),
 ]
 

@@ -1,4 +1,4 @@
-"""Layers: equal to torch.nn's, forward and gradient; norms, half precision, meta, errors."""
+"""Layers: equal to torch.nn's, forward and gradient; half precision, meta, errors."""
 
 from __future__ import annotations
 
@@ -36,59 +36,6 @@ DTYPES = st.sampled_from([torch.float32, torch.float64])
 def random(*shape: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     x = torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
     return x.requires_grad_()
-
-
-# ------------------------------------------------------------------ norms
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    shape=st.lists(st.integers(1, 4), max_size=3),
-    d_model=st.integers(2, 9),
-    dtype=DTYPES,
-    eps=st.sampled_from([1e-5, 1e-6, 1e-2]),
-    kind=st.sampled_from(["layernorm", "layernorm without bias", "rmsnorm"]),
-    seed=st.integers(0, 2**16),
-)
-def test_norms_are_torchs(
-    shape: list[int], d_model: int, dtype: torch.dtype, eps: float, kind: str, seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    mine: nn.Module
-    theirs: nn.Module
-    if kind == "rmsnorm":
-        mine, theirs = RMSNorm(d_model, eps=eps), nn.RMSNorm(d_model, eps=eps)
-    else:
-        bias = kind == "layernorm"
-        mine = LayerNorm(d_model, eps=eps, bias=bias)
-        theirs = nn.LayerNorm(d_model, eps=eps, bias=bias)
-    mine, theirs = mine.to(dtype), theirs.to(dtype)
-    assert set(mine.state_dict()) == set(theirs.state_dict())
-    randomize(theirs, generator)
-    mine.load_state_dict(theirs.state_dict())
-
-    x = random(*shape, d_model, generator=generator, dtype=dtype)
-    y = x.detach().clone().requires_grad_()
-    torch.testing.assert_close(mine(x), theirs(y), **TOLERANCE[dtype])
-    backward(mine(x))
-    backward(theirs(y))
-    torch.testing.assert_close(x.grad, y.grad, **TOLERANCE[dtype])
-    assert_same_gradients(mine, theirs, **TOLERANCE[dtype])
-
-
-@pytest.mark.parametrize("make", [LayerNorm, RMSNorm])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_norms_of_half_precision(make: Callable[[int], nn.Module], dtype: torch.dtype) -> None:
-    # 300² overflows float16: the squares must be taken in float32.
-    x = torch.tensor([[300.0, -300.0, 100.0, 0.0]], dtype=dtype)
-    norm = make(4).to(dtype)
-    assert norm(x).dtype == dtype
-    torch.testing.assert_close(norm(x).float(), make(4)(x.float()), rtol=1e-2, atol=1e-2)
-
-
-def test_layernorm_uses_the_biased_variance() -> None:
-    y = LayerNorm(4, eps=0.0)(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    torch.testing.assert_close(y, torch.tensor([-1.5, -0.5, 0.5, 1.5]) / 1.25**0.5)
 
 
 # ------------------------------------------------------------------ feed-forward

@@ -300,3 +300,79 @@ def test_errors() -> None:
         RelativePositionBias(2, max_distance=8)
     with pytest.raises(ValueError, match="n_k must be at least 1, got 0"):
         RelativePositionBias(2)(3, 0)
+
+
+# ------------------------------------------------------------------ the kept table
+
+
+def fresh(rotary: RotaryEmbedding) -> RotaryEmbedding:
+    """The same without a table."""
+    return RotaryEmbedding(
+        rotary.d_head, rotary.max_seq_len, rotary.base, interleaved=rotary.interleaved
+    )
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_a_kept_table_changes_nothing(interleaved: bool) -> None:
+    kept = RotaryEmbedding(6, max_seq_len=50, interleaved=interleaved)
+    calls = [(0, 3, torch.float32), (3, 1, torch.float32), (0, 40, torch.float64)]
+    calls += [(20, 30, torch.bfloat16), (0, 2, torch.float64), (0, 50, torch.float32)]
+    for offset, n, dtype in calls:
+        x = torch.randn(2, 3, n, 6, dtype=dtype)
+        assert torch.equal(kept(x, offset), fresh(kept)(x, offset))
+        assert kept(x.to("meta"), offset).is_meta
+        at = torch.arange(offset, offset + n).expand(2, n)
+        torch.testing.assert_close(kept(x, positions=at), kept(x, offset))
+    assert not kept.state_dict()
+
+
+def test_a_table_made_without_gradients_serves_training() -> None:
+    rotary, x = RotaryEmbedding(4), torch.randn(1, 2, 3, 4, requires_grad=True)
+    with torch.inference_mode():
+        rotary(x.detach())
+    rotary(x).sum().backward()
+    assert x.grad is not None
+
+
+def test_a_fake_table_is_not_kept() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    rotary = RotaryEmbedding(4)
+    with FakeTensorMode() as mode:
+        rotary(mode.from_tensor(torch.randn(1, 2, 3, 4)))
+    x = torch.randn(1, 2, 3, 4)
+    assert torch.equal(rotary(x), fresh(rotary)(x))
+
+
+def test_rotary_positions_of_each_row() -> None:
+    rotary, x = RotaryEmbedding(4, max_seq_len=9), torch.randn(2, 3, 2, 4)
+    got = rotary(x, positions=torch.tensor([[5, 8], [0, 3]]))
+    for row, places in enumerate([[5, 8], [0, 3]]):
+        for i, place in enumerate(places):
+            wanted = rotary(x[row : row + 1, :, i : i + 1], place)
+            torch.testing.assert_close(got[row : row + 1, :, i : i + 1], wanted)
+    with pytest.raises(ValueError, match="positions must hold ids from 0 to 8, got 9"):
+        rotary(x, positions=torch.tensor([[5, 9], [0, 3]]))
+    with pytest.raises(ValueError, match="x must have shape"):
+        rotary(x[0], positions=torch.tensor([[5, 8]]))
+    with pytest.raises(ValueError, match="base must be above 0, got 0"):
+        RotaryEmbedding(4, base=0.0)
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_sinusoids_of_each_row(interleaved: bool) -> None:
+    layer = SinusoidalPositionalEncoding(5, max_seq_len=9, interleaved=interleaved)
+    table = sinusoidal_table(9, 5, interleaved=interleaved)
+    at = torch.tensor([[5, 8, 0], [0, 3, 1]])
+    x = torch.randn(2, 3, 5)
+    torch.testing.assert_close(layer(x, positions=at), x + table[at])
+
+
+def test_relative_bias_at_positions() -> None:
+    bias = RelativePositionBias(3, 8, 16)
+    torch.testing.assert_close(
+        bias(2, 5, 3, positions=torch.arange(5).expand(2, 5)), bias(2, 5, 3).expand(2, 3, 2, 5)
+    )
+    at = torch.tensor([[0, 2, 7]])
+    wide = bias(8, 8)
+    torch.testing.assert_close(bias(3, 3, positions=at), wide[:, :, at[0]][..., at[0]])

@@ -21,6 +21,7 @@ from torch_reference import (
     randomize,
 )
 
+from lmlib._tap import tracing
 from lmlib.attention import causal_mask, padding_mask
 from lmlib.transformer import (
     Decoder,
@@ -151,6 +152,59 @@ def test_tied_embeddings_are_one_matrix() -> None:
     assert [row.shape for row in parameter_table(tied)].count((30, 16)) == 1
 
 
+def test_what_bart_adds() -> None:
+    """A table of positions for each stack, a norm behind the embeddings, a bias in the head."""
+    model = make(positions="learned", tie_positions=False, norm_embeddings=True, head_bias=True)
+    source, target_in = ids(2, 4), ids(2, 3, seed=1)
+    seen: dict[str, torch.Tensor] = {}
+    with tracing(model, seen.__setitem__):
+        logits = model(source, target_in)
+    for stream, tokens, positions, norm in (
+        ("source", source, model.positions, model.embedding_norm),
+        ("target", target_in, model.target_positions, model.target_embedding_norm),
+    ):
+        x = model.embedding.weight[tokens] * 4.0 + positions.weight[: tokens.shape[1]]
+        x = torch.nn.functional.layer_norm(x, (16,), norm.weight, norm.bias)
+        torch.testing.assert_close(seen[f"{stream}.x"], x)
+    with torch.no_grad():
+        model.head.bias += 1.0
+    torch.testing.assert_close(model(source, target_in), logits + 1.0)
+    plain = make(positions="learned")
+    for name in ("target_positions", "embedding_norm", "target_embedding_norm"):
+        assert not hasattr(plain, name)
+    assert plain.head.bias is None
+    fresh = Transformer(TransformerConfig(30, 16, 4, 20, 1, 1, head_bias=True))
+    assert (fresh.head.bias == 0).all()
+
+
+def test_sinusoids_in_halves_are_the_papers_in_another_order() -> None:
+    paper, halves = make(positions="sinusoidal"), make(positions="sinusoidal_halves")
+    x = torch.zeros(1, 12, 16, dtype=torch.float64)
+    order = [*range(0, 16, 2), *range(1, 16, 2)]
+    torch.testing.assert_close(halves.positions(x), paper.positions(x)[..., order])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_target_may_begin_with_padding_where_that_is_bos(cached: bool) -> None:
+    marian, plain = make(bos_id=PAD), make()
+    source = ids(1, 4)
+
+    def seen_weights(model: Transformer, target_in: torch.Tensor) -> torch.Tensor:
+        memory, caches = model.encode(source), model.new_caches() if cached else None
+        weights = {}
+        with tracing(model, weights.__setitem__):
+            for part in target_in.split(1, dim=1) if cached else [target_in]:
+                model.decode(part, memory, None, caches=caches)
+        return weights["decoder.layers.0.self_attention.weights"][0, :, -1]  # (num_heads, n)
+
+    begins = torch.tensor([[PAD, 5, 6, PAD, 7]])
+    assert marian.shift_right(begins).tolist() == [[PAD, PAD, 5, 6, PAD]]
+    looked_at = (seen_weights(marian, begins) > 0).all(dim=0).tolist()
+    assert looked_at == [True, True, True, False, True], "only the first is no padding"
+    looked_at = (seen_weights(plain, begins) > 0).all(dim=0).tolist()
+    assert looked_at == [False, True, True, False, True]
+
+
 def test_embeddings_are_scaled_by_the_root_of_d_model() -> None:
     scaled = make(positions="none")
     plain = Transformer(dataclasses.replace(scaled.config, scale_embeddings=False)).double()
@@ -230,7 +284,8 @@ def test_a_state_dict_restores_the_model() -> None:
         ({"norm_eps": -1e-5}, "norm_eps must not be negative"),
         ({"pad_id": 30}, r"pad_id must lie in 0 … vocab_size − 1 = 29, got 30"),
         ({"eos_id": -1}, "eos_id must lie in 0 .*got -1"),
-        ({"bos_id": 0}, "pad_id must differ from bos_id and eos_id"),
+        ({"eos_id": 0}, "pad_id must differ from eos_id.*got pad_id=0, eos_id=0"),
+        ({"tie_positions": False}, "tie_positions=False is for positions='learned'.*'sinusoidal'"),
     ],
 )
 def test_bad_configs(options: dict[str, Any], message: str) -> None:

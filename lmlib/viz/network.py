@@ -32,7 +32,11 @@ _ENCODER_X, _DECODER_X = 1.14, 3.66
 
 _NORM_NAMES = {"layernorm": "层归一化", "rmsnorm": "RMS 归一化"}
 _FEED_FORWARD_NAMES = {"ffn": "前馈网络", "swiglu": "前馈网络（SwiGLU）"}
-_ADDED_POSITIONS = {"sinusoidal": "位置编码", "learned": "位置嵌入"}
+_ADDED_POSITIONS = {
+    "sinusoidal": "位置编码",
+    "sinusoidal_halves": "位置编码",
+    "learned": "位置嵌入",
+}
 
 # (fill, edge) by kind of part; the text in each box says the same.
 _COLORS = {

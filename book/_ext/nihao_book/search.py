@@ -28,9 +28,11 @@ INDEX = "searchindex.js"
 STOCK_FILES = ("searchtools.js", "language_data.js")
 _TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^<]+?>", re.IGNORECASE | re.DOTALL)
 _SKIPPED = (
-    nodes.comment, nodes.meta, nodes.docinfo, nodes.field_list, nodes.system_message,
+    nodes.comment, nodes.meta, nodes.docinfo, nodes.system_message,
     nodes.substitution_definition, nodes.title, addnodes.index, addnodes.toctree,
 )  # fmt: skip
+# What is found by itself: a section, and an entry of the API pages.
+_PLACES = (nodes.section, addnodes.desc)
 
 Section = tuple[str, str, str]
 """Anchor ("" for the whole page), heading and text."""
@@ -38,7 +40,14 @@ Section = tuple[str, str, str]
 
 def _is_unresolved(node: nodes.Node) -> bool:
     """Whether the text of a reference is only the name of its target, not what a reader sees."""
-    return isinstance(node, addnodes.pending_xref) and not node.get("refexplicit")
+    if not isinstance(node, addnodes.pending_xref) or node.get("refdomain") == "py":
+        return False
+    return not node.get("refexplicit")
+
+
+def _is_front_matter(node: nodes.Node) -> bool:
+    """Whether a list of fields stands above a page, not in an entry of the API pages."""
+    return isinstance(node, nodes.field_list) and not isinstance(node.parent, addnodes.desc_content)
 
 
 def _output_words(bundle: nodes.Element) -> str:
@@ -54,7 +63,7 @@ def words(node: nodes.Node) -> str:
     """Return the text that a reader sees of a node, without that of sections inside it."""
     if isinstance(node, nodes.Text):
         return node.astext()
-    if isinstance(node, (nodes.section, *_SKIPPED)) or _is_unresolved(node):
+    if isinstance(node, (*_PLACES, *_SKIPPED)) or _is_unresolved(node) or _is_front_matter(node):
         return ""
     if isinstance(node, (nodes.math, nodes.math_block)):
         return tex_words(node.astext())
@@ -71,13 +80,26 @@ def words(node: nodes.Node) -> str:
 
 
 def sections(doctree: nodes.document) -> Iterator[Section]:
-    """Yield the sections of a page with their own text, in order."""
-    for section in doctree.findall(nodes.section):
-        title = section.next_node(nodes.title)
+    """Yield the sections of a page with their own text, in order; an API entry is one too."""
+    for place in doctree.findall(lambda node: isinstance(node, _PLACES)):
+        if isinstance(place, addnodes.desc):
+            yield from _entry(place)
+            continue
+        title = place.next_node(nodes.title)
         heading = "".join(words(child) for child in title.children) if title is not None else ""
-        anchor = "" if isinstance(section.parent, nodes.document) else section["ids"][0]
-        text = " ".join(filter(None, (words(child) for child in section.children)))
+        anchor = "" if isinstance(place.parent, nodes.document) else place["ids"][0]
+        text = " ".join(filter(None, (words(child) for child in place.children)))
         yield anchor, " ".join(heading.split()), " ".join(text.split())
+
+
+def _entry(desc: addnodes.desc) -> Iterator[Section]:
+    """Yield the entry of a class, function or method, under its full name."""
+    signature = desc.next_node(addnodes.desc_signature)
+    if signature is not None and signature["ids"]:
+        anchor = signature["ids"][0]
+        parts = [part for child in desc.children for part in child.children]
+        text = " ".join(filter(None, (words(part) for part in parts)))
+        yield anchor, anchor, " ".join(text.split())
 
 
 def _pages(env: BuildEnvironment) -> dict[str, list[Section]]:

@@ -1,0 +1,429 @@
+"""BERT's data: which tokens are masked and how, which sentences are paired, and the batches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lmlib.bert import (
+    IGNORED,
+    BertConfig,
+    BertForPreTraining,
+    MaskingCollator,
+    NextSentenceCollator,
+    PreTrainingBatch,
+    SentencePair,
+    bert_loss,
+    join_pair,
+    next_sentence_pairs,
+    pretraining_loss,
+)
+
+torch.set_num_threads(1)
+PAD, CLS, SEP, MASK, UNK = 0, 1, 2, 3, 4
+VOCAB = 25
+SPECIALS = (PAD, CLS, SEP, MASK, UNK)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def collator(seed: int = 0, **options: Any) -> MaskingCollator:
+    return MaskingCollator(
+        VOCAB, MASK, (CLS, SEP, UNK), **{"generator": generator(seed), **options}
+    )
+
+
+def any_ids(batch: int, n: int, seed: int = 0) -> Tensor:
+    """Ordinary and special tokens, mixed."""
+    return torch.randint(0, VOCAB, (batch, n), generator=generator(seed))
+
+
+def assert_share(count: int, total: int, share: float) -> None:
+    """``count`` of ``total`` fits a binomial with that share: within 4 standard deviations."""
+    deviation = math.sqrt(total * share * (1 - share))
+    assert abs(count - total * share) <= 4 * deviation, (count / total, share)
+
+
+# ------------------------------------------------------------------ masking
+
+
+@pytest.mark.parametrize(
+    ("rate", "mask_share", "random_share"),
+    [(0.15, 0.8, 0.1), (0.4, 0.5, 0.3), (1.0, 0.0, 0.9), (0.2, 0.3, 0.7)],
+)
+def test_shares(rate: float, mask_share: float, random_share: float) -> None:
+    ids = any_ids(400, 500)
+    collate = collator(rate=rate, mask_share=mask_share, random_share=random_share)
+    masked, labels = collate.mask_tokens(ids)
+    ordinary = ids > UNK
+    chosen = labels != IGNORED
+    total = int(chosen.sum())
+    if rate < 1.0:
+        assert_share(total, int(ordinary.sum()), rate)
+    else:
+        assert torch.equal(chosen, ordinary)
+    to_mask = masked == MASK
+    assert_share(int((to_mask & chosen).sum()), total, mask_share)
+    # One random token in VOCAB − 5 is the token that stood there.
+    changed = chosen & ~to_mask & (masked != ids)
+    assert_share(int(changed.sum()), total, random_share * (1 - 1 / (VOCAB - 5)))
+
+
+def test_the_default_is_devlins() -> None:
+    collate = MaskingCollator(VOCAB, MASK)
+    assert (collate.rate, collate.mask_share, collate.random_share) == (0.15, 0.8, 0.1)
+    assert not collate.at_least_one
+
+
+def test_random_tokens_are_uniform_over_the_ordinary_ones() -> None:
+    ids = torch.full((200, 500), 9)
+    masked, _ = collator(rate=1.0, mask_share=0.0, random_share=1.0).mask_tokens(ids)
+    counts = masked.flatten().bincount(minlength=VOCAB)
+    assert (counts[: UNK + 1] == 0).all()
+    for count in counts[UNK + 1 :].tolist():
+        assert_share(count, masked.numel(), 1 / (VOCAB - 5))
+
+
+def test_each_position_is_chosen_alike_and_by_itself() -> None:
+    _, labels = collator(rate=0.3).mask_tokens(torch.full((20_000, 6), 9))
+    chosen = labels != IGNORED
+    for column in chosen.unbind(dim=1):
+        assert_share(int(column.sum()), len(column), 0.3)
+    for one, other in itertools.combinations(chosen.unbind(dim=1), 2):
+        assert_share(int((one & other).sum()), len(one), 0.09)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=st.integers(0, 4),
+    n=st.integers(0, 9),
+    rate=st.floats(0.01, 1.0),
+    at_least_one=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_labels_are_the_tokens_that_stood_there(
+    batch: int, n: int, rate: float, at_least_one: bool, seed: int
+) -> None:
+    ids = any_ids(batch, n, seed)
+    before = ids.clone()
+    may_choose = torch.rand(batch, n, generator=generator(seed)) < 0.7
+    collate = collator(seed, rate=rate, at_least_one=at_least_one)
+    masked, labels = collate.mask_tokens(ids, may_choose)
+    assert torch.equal(ids, before)
+    chosen = labels != IGNORED
+    assert torch.equal(labels[chosen], ids[chosen])
+    assert torch.equal(masked[~chosen], ids[~chosen])
+    assert not (chosen & ~(may_choose & (ids > UNK))).any()
+    assert (masked[chosen] >= MASK).all()
+    assert (masked[chosen] != UNK).all()
+
+
+def test_at_least_one() -> None:
+    ids = torch.tensor([[CLS, 7, 8, 9, SEP, PAD]]).repeat(6000, 1)
+    ids[0] = torch.tensor([CLS, UNK, SEP, PAD, PAD, PAD])
+    _, labels = collator(rate=1e-9, at_least_one=True).mask_tokens(ids)
+    chosen = labels != IGNORED
+    assert chosen[0].sum() == 0
+    assert (chosen[1:].sum(dim=1) == 1).all()
+    for column in (1, 2, 3):
+        assert_share(int(chosen[1:, column].sum()), 5999, 1 / 3)
+    # Where a token was drawn anyway, nothing is added.
+    _, without = collator(rate=0.3).mask_tokens(ids)
+    _, labels = collator(rate=0.3, at_least_one=True).mask_tokens(ids)
+    drawn = (without != IGNORED).any(dim=1)
+    assert_share(int((~drawn[1:]).sum()), 5999, 0.7**3)
+    assert torch.equal(labels[drawn], without[drawn])
+    assert ((labels[~drawn][1:] != IGNORED).sum(dim=1) == 1).all()
+
+
+def test_a_seed_repeats_and_each_call_draws_anew() -> None:
+    ids = any_ids(8, 40)
+    one, other = collator(3), collator(3)
+    first = one.mask_tokens(ids)
+    torch.testing.assert_close(first, other.mask_tokens(ids), rtol=0, atol=0)
+    assert not torch.equal(first[1], one.mask_tokens(ids)[1])
+    assert not torch.equal(first[1], collator(4).mask_tokens(ids)[1])
+    batch = collator(3)([[CLS, *range(5, 20)]])
+    again = collator(4)([[CLS, *range(5, 20)]], generator=generator(3))
+    torch.testing.assert_close(again, batch, rtol=0, atol=0)
+    by_default = collator(generator=None)
+    torch.manual_seed(8)
+    first = by_default.mask_tokens(ids)
+    torch.manual_seed(8)
+    torch.testing.assert_close(first, by_default.mask_tokens(ids), rtol=0, atol=0)
+
+
+def test_sequences_are_padded_on_the_right() -> None:
+    rows = [[CLS, 7, SEP], [CLS, 8, 9, 10, SEP], [CLS]]
+    batch = collator(rate=1.0, mask_share=0.0, random_share=0.0)(rows)
+    assert batch.token_ids.tolist() == [
+        [CLS, 7, SEP, PAD, PAD],
+        [CLS, 8, 9, 10, SEP],
+        [CLS, PAD, PAD, PAD, PAD],
+    ]
+    assert batch.mask.tolist() == [[True] * len(row) + [False] * (5 - len(row)) for row in rows]
+    assert batch.mlm_labels.tolist() == [
+        [IGNORED, 7, IGNORED, IGNORED, IGNORED],
+        [IGNORED, 8, 9, 10, IGNORED],
+        [IGNORED] * 5,
+    ]
+    assert batch.segment_ids.tolist() == [[0] * 5] * 3
+    assert batch.nsp_labels.tolist() == [IGNORED] * 3
+    tensors = [torch.tensor(row) for row in rows]
+    torch.testing.assert_close(
+        collator(rate=1.0, mask_share=0.0, random_share=0.0)(tensors)[:4], batch[:4]
+    )
+
+
+def test_padding_has_the_id_that_is_asked_for() -> None:
+    collate = MaskingCollator(VOCAB, MASK, (CLS, SEP), pad_id=24, rate=1.0)
+    batch = collate([[CLS, 7, SEP], [CLS, SEP]])
+    assert batch.token_ids[1, 2] == 24
+    assert batch.mlm_labels[1, 2] == IGNORED
+    assert 24 in collate.special_ids
+
+
+def test_a_real_token_that_looks_like_padding_counts_as_real() -> None:
+    assert collator()([[CLS, PAD, 7, SEP]]).mask.all()
+
+
+# ------------------------------------------------------------------ pairs
+
+DOCUMENTS = [
+    [[10 + d, 10 + d, 5 + s, 5 + d] for s in range(length)]  # every sentence differs
+    for d, length in enumerate([4, 1, 3, 0, 6])
+]
+
+
+def test_pairs_come_in_order_and_labels_are_right() -> None:
+    pairs = next_sentence_pairs(DOCUMENTS, generator(1))
+    neighbours = [pair for document in DOCUMENTS for pair in itertools.pairwise(document)]
+    assert [pair.first for pair in pairs] == [first for first, _ in neighbours]
+    for (first, second, label), (_, follows) in zip(pairs, neighbours, strict=True):
+        own = next(document for document in DOCUMENTS if first in document)
+        assert label in (0, 1)
+        assert (second == follows) if label == 0 else (second not in own)
+    assert pairs == next_sentence_pairs(DOCUMENTS, generator(1))
+    assert pairs != next_sentence_pairs(DOCUMENTS, generator(2))
+
+
+def test_half_are_random_and_from_any_other_document() -> None:
+    source = generator(5)
+    pairs = [pair for _ in range(1500) for pair in next_sentence_pairs(DOCUMENTS, source)]
+    random = [pair for pair in pairs if pair.label == 1]
+    assert_share(len(random), len(pairs), 0.5)
+    of_first = [pair for pair in random if pair.first in DOCUMENTS[0]]
+    # One of the three other documents that are not empty, then one of its sentences.
+    drawn = Counter(tuple(pair.second) for pair in of_first)
+    for d in (1, 2, 4):
+        for sentence in DOCUMENTS[d]:
+            share = 1 / 3 / len(DOCUMENTS[d])
+            assert_share(drawn[tuple(sentence)], len(of_first), share)
+
+
+def test_the_global_generator_draws_by_default() -> None:
+    torch.manual_seed(4)
+    pairs = next_sentence_pairs(DOCUMENTS)
+    torch.manual_seed(4)
+    assert pairs == next_sentence_pairs(DOCUMENTS)
+
+
+def cut_one_by_one(first: Sequence[int], second: Sequence[int], room: int) -> tuple[list, list]:
+    a, b = list(first), list(second)
+    while len(a) + len(b) > room:
+        (a if len(a) > len(b) else b).pop()
+    return a, b
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    first=st.lists(st.integers(5, 24), min_size=1, max_size=12),
+    second=st.lists(st.integers(5, 24), min_size=1, max_size=12),
+    max_seq_len=st.integers(5, 30),
+)
+def test_the_longer_sentence_is_cut(first: list, second: list, max_seq_len: int) -> None:
+    a, b = cut_one_by_one(first, second, max_seq_len - 3)
+    token_ids, segment_ids = join_pair(
+        first, second, cls_id=CLS, sep_id=SEP, max_seq_len=max_seq_len
+    )
+    assert token_ids == [CLS, *a, SEP, *b, SEP]
+    assert segment_ids == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+    assert len(token_ids) <= max_seq_len
+
+
+def pair_collator(max_seq_len: int = 9, **options: Any) -> NextSentenceCollator:
+    return NextSentenceCollator(
+        collator(**options), cls_id=CLS, sep_id=SEP, max_seq_len=max_seq_len
+    )
+
+
+def test_a_batch_of_pairs() -> None:
+    pairs = [SentencePair([5, 6, 7], [8, 9], 1), SentencePair([10] * 7, [11], 0)]
+    collate = pair_collator(rate=1.0, mask_share=1.0, random_share=0.0)
+    batch = collate(pairs)
+    assert batch.token_ids.tolist() == [
+        [CLS, MASK, MASK, MASK, SEP, MASK, MASK, SEP, PAD],
+        [CLS, MASK, MASK, MASK, MASK, MASK, SEP, MASK, SEP],
+    ]
+    assert batch.segment_ids.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 0], [0] * 7 + [1, 1]]
+    assert batch.mask.tolist() == [[True] * 8 + [False], [True] * 9]
+    assert batch.mlm_labels.tolist() == [
+        [IGNORED, 5, 6, 7, IGNORED, 8, 9, IGNORED, IGNORED],
+        [IGNORED, 10, 10, 10, 10, 10, IGNORED, 11, IGNORED],
+    ]
+    assert batch.nsp_labels.tolist() == [1, 0]
+    assert [tensor.dtype for tensor in batch] == [
+        torch.int64, torch.int64, torch.bool, torch.int64, torch.int64,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_from_documents_to_the_loss(num_workers: int) -> None:
+    pairs = next_sentence_pairs(DOCUMENTS, generator())
+    loader = DataLoader(
+        pairs,  # type: ignore[arg-type]
+        batch_size=4,
+        collate_fn=pair_collator(generator=None),
+        num_workers=num_workers,
+        generator=generator(),
+    )
+    config = BertConfig(
+        vocab_size=VOCAB, d_model=8, num_layers=1, num_heads=2, d_ff=16, max_seq_len=9
+    )
+    model = BertForPreTraining(config)
+    batches = list(loader)
+    assert len(batches) == math.ceil(len(pairs) / 4)
+    for batch in batches:
+        assert isinstance(batch, PreTrainingBatch)
+        at = batch.mlm_labels != IGNORED
+        output = model(batch.token_ids, batch.segment_ids, batch.mask, predict_at=at)
+        assert pretraining_loss(output, batch.mlm_labels, batch.nsp_labels).total.isfinite()
+
+
+def test_the_generator_of_the_call_draws() -> None:
+    pairs = [SentencePair(range(5, 15), range(8, 20), 0)]
+    expected = pair_collator(30, generator=generator(7))(pairs)
+    torch.testing.assert_close(pair_collator(30)(pairs, generator=generator(7)), expected)
+
+
+def test_the_loss_for_the_training_loop_is_that_of_the_whole_output() -> None:
+    config = BertConfig(vocab_size=VOCAB, d_model=8, num_layers=1, num_heads=2, d_ff=16)
+    model = BertForPreTraining(config).eval()
+    pairs = next_sentence_pairs(DOCUMENTS, generator())
+    collate = pair_collator()
+    for batch in (collate(pairs), collate.masking([[CLS, 5, 6, 7, 8, 9, 5, SEP]] * 3)):
+        total, targets = bert_loss(model, batch)
+        output = model(batch.token_ids, batch.segment_ids, batch.mask)
+        expected = pretraining_loss(output, batch.mlm_labels, batch.nsp_labels)
+        assert targets == (batch.mlm_labels != IGNORED).sum()
+        torch.testing.assert_close(total / targets, expected.total)
+    nothing = batch._replace(mlm_labels=torch.full_like(batch.mlm_labels, IGNORED))
+    total, targets = bert_loss(model, nothing)
+    assert (total.item(), targets.item()) == (0.0, 1)
+
+
+def test_a_batch_moves_between_devices() -> None:
+    batch = pair_collator()([SentencePair([5], [6], 0)])
+    moved = batch.to("meta", non_blocking=True)
+    assert isinstance(moved, PreTrainingBatch)
+    assert all(tensor.device.type == "meta" for tensor in moved)
+    assert [tensor.shape for tensor in moved] == [tensor.shape for tensor in batch]
+
+
+# ------------------------------------------------------------------ errors at the door
+
+ROWS = [[CLS, 5, SEP]]
+IDS = torch.tensor(ROWS)
+
+
+def masking(*args: Any, **options: Any) -> Callable[[], Any]:
+    return lambda: MaskingCollator(*args, **options)
+
+
+def joined(first: list, second: list, max_seq_len: int = 9) -> Callable[[], Any]:
+    return lambda: join_pair(first, second, cls_id=CLS, sep_id=SEP, max_seq_len=max_seq_len)
+
+
+def paired(**options: Any) -> Callable[[], Any]:
+    sizes = {"cls_id": CLS, "sep_id": SEP, "max_seq_len": 9}
+    return lambda: NextSentenceCollator(collator(), **{**sizes, **options})
+
+
+ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (masking(0, 0), ValueError, "vocab_size must be at least 1, got 0"),
+    (masking(5, 5), ValueError, "mask_id must be below vocab_size=5 and not negative, got 5"),
+    (masking(5, None), TypeError, "mask_id must be an int, got NoneType"),
+    (masking(5, 1, pad_id=-1), ValueError, "pad_id must be below vocab_size=5 and not negative"),
+    (masking(5, 1, (2, 9)), ValueError, "each of special_ids must be below vocab_size=5"),
+    (masking(5, 1, ("[CLS]",)), TypeError, "each of special_ids must be an int, got str"),
+    (masking(3, 1, (2,)), ValueError, "special_ids must leave a token to predict, got all 3"),
+    (masking(5, 1, rate=0.0), ValueError, "rate must be above 0 and at most 1, got 0.0"),
+    (masking(5, 1, rate=15), ValueError, "rate must be above 0 and at most 1, got 15"),
+    (
+        masking(5, 1, mask_share=0.95),
+        ValueError,
+        "mask_share and random_share must not be negative and add up to at most 1, got 0.95 and",
+    ),
+    (masking(5, 1, random_share=-0.1), ValueError, "mask_share and random_share must not be neg"),
+    (lambda: collator()([]), ValueError, "sequences must be at least one, each with at least one"),
+    (lambda: collator()([[CLS], []]), ValueError, "sequences must be at least one, each with at"),
+    (lambda: collator()([[VOCAB]]), ValueError, "sequences must hold ids from 0 to 24, got 25"),
+    (
+        lambda: collator()([CLS, 5, SEP]),
+        TypeError,
+        "sequences must hold one list of ids for each sequence, got int",
+    ),
+    (lambda: collator()([[0.5]]), TypeError, "sequences must hold integer token ids"),
+    (
+        lambda: collator()(ROWS, [[0, 0]]),
+        ValueError,
+        "segment_ids must be as long as the sequences, one for one",
+    ),
+    (lambda: collator()(ROWS, None, [0, 1]), ValueError, "nsp_labels must be one for each of the"),
+    (lambda: collator()(ROWS, None, [2]), ValueError, "nsp_labels must hold ids from 0 to 1"),
+    (lambda: collator().mask_tokens(IDS[0]), ValueError, "token_ids must have shape"),
+    (
+        lambda: collator().mask_tokens(IDS, IDS),
+        TypeError,
+        "mask must be a boolean tensor, got torch.int64",
+    ),
+    (
+        lambda: collator().mask_tokens(IDS, IDS[:, 1:] > 0),
+        ValueError,
+        "mask must have the shape of token_ids",
+    ),
+    (
+        lambda: next_sentence_pairs([[[5], [6]], []]),
+        ValueError,
+        "documents must be at least 2 with a sentence, to draw from another one, got 1",
+    ),
+    (
+        lambda: next_sentence_pairs([[[5]], [[6]]]),
+        ValueError,
+        "documents must have one of at least 2 sentences, got none",
+    ),
+    (joined([5], [6], 4), ValueError, "max_seq_len must be at least 5 for a pair, got 4"),
+    (joined([], [6]), ValueError, "first and second must have at least one token each"),
+    (joined([5], []), ValueError, "first and second must have at least one token each"),
+    (paired(max_seq_len=4), ValueError, "max_seq_len must be at least 5 for a pair, got 4"),
+    (paired(cls_id=25), ValueError, "cls_id must be below vocab_size=25 and not negative, got 25"),
+    (paired(sep_id=7), ValueError, "sep_id must be among the special_ids of masking"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), ERRORS, ids=[row[2] for row in ERRORS])
+def test_errors(call: Callable[[], Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        call()
