@@ -48,6 +48,7 @@ class FeedForward(nn.Module):
         check_choice("activation", activation, ACTIVATIONS)
         check_probability("dropout", dropout)
         self.activation = activation
+        self.d_model = d_model
         self.W_1 = nn.Linear(d_model, d_ff, bias=bias)
         self.W_2 = nn.Linear(d_ff, d_model, bias=bias)
         self.dropout = nn.Dropout(dropout)
@@ -55,7 +56,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_model) → (..., d_model)."""
-        check_tensor("x", x, "..., d_model", d_model=self.W_1.in_features)
+        check_tensor("x", x, "..., d_model", d_model=self.d_model)
         pre_activation = tap("pre_activation", self.W_1(x))  # (..., d_ff)
         hidden = tap("hidden", ACTIVATIONS[self.activation](pre_activation))
         return tap("output", self.W_2(drop(self.dropout, hidden)))
@@ -84,6 +85,7 @@ class SwiGLU(nn.Module):
         check_positive("d_model", d_model)
         check_positive("d_ff", d_ff)
         check_probability("dropout", dropout)
+        self.d_model = d_model
         self.W_gate = nn.Linear(d_model, d_ff, bias=bias)
         self.W_up = nn.Linear(d_model, d_ff, bias=bias)
         self.W_down = nn.Linear(d_ff, d_model, bias=bias)
@@ -92,7 +94,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_model) → (..., d_model)."""
-        check_tensor("x", x, "..., d_model", d_model=self.W_gate.in_features)
+        check_tensor("x", x, "..., d_model", d_model=self.d_model)
         gate = tap("gate", self.W_gate(x))  # (..., d_ff)
         up = tap("up", self.W_up(x))  # (..., d_ff)
         hidden = tap("hidden", F.silu(gate) * up)

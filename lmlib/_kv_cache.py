@@ -61,20 +61,22 @@ class KVCache:
             ValueError: batch, heads, width, dtype or device differ from what is stored, or
                 the cache is static and already filled.
         """
-        check_tensor("key", key, "batch, num_kv_heads, n_new, d_head")
-        check_tensor("value", value, "batch, num_kv_heads, n_new, d_head", n_new=key.shape[-2])
         if self._keys is None or self._values is None:
+            _check_pair(key, value)
             self._keys, self._values, self._length = key, value, key.shape[-2]
             return key, value
         if self.static:
             raise ValueError("a static cache is filled once, and this one already is")
-        for name, new, old in (("key", key, self._keys), ("value", value, self._values)):
-            fits = new.shape[:2] == old.shape[:2] and new.shape[-1] == old.shape[-1]
-            if not fits or new.dtype != old.dtype or new.device != old.device:
-                raise ValueError(
-                    f"{name} must continue the cached {_shape(old, self._length)} {old.dtype} on "
-                    f"{old.device}, got {tuple(new.shape)} {new.dtype} on {new.device}"
-                )
+        if not (_continues(key, self._keys) and _continues(value, self._values)) or (
+            key.shape[2] != value.shape[2]
+        ):
+            _check_pair(key, value)
+            for name, new, old in (("key", key, self._keys), ("value", value, self._values)):
+                if not _continues(new, old):
+                    raise ValueError(
+                        f"{name} must continue the cached {_shape(old, self._length)} {old.dtype} "
+                        f"on {old.device}, got {tuple(new.shape)} {new.dtype} on {new.device}"
+                    )
         old_length, self._length = self._length, self._length + key.shape[-2]
         self._keys = _extended(self._keys, old_length, key)
         self._values = _extended(self._values, old_length, value)
@@ -117,6 +119,23 @@ class KVCache:
 
     def __repr__(self) -> str:
         return f"KVCache(length={self.length}, static={self.static})"
+
+
+def _check_pair(key: Tensor, value: Tensor) -> None:
+    check_tensor("key", key, "batch, num_kv_heads, n_new, d_head")
+    check_tensor("value", value, "batch, num_kv_heads, n_new, d_head", n_new=key.shape[-2])
+
+
+def _continues(new: Tensor, old: Tensor) -> bool:
+    """Does ``new`` differ from ``old`` in nothing but its number of positions?"""
+    return (
+        isinstance(new, Tensor)
+        and new.dim() == 4
+        and new.shape[:2] == old.shape[:2]
+        and new.shape[3] == old.shape[3]
+        and new.dtype == old.dtype
+        and new.device == old.device
+    )
 
 
 def _shape(buffer: Tensor, length: int) -> tuple[int, ...]:

@@ -43,8 +43,9 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., d_model) → the same shape and dtype."""
         check_tensor("x", x, "..., d_model", d_model=self.d_model)
-        if _may_fuse(x, self.weight):
-            return F.layer_norm(x, (self.d_model,), self.weight, self.bias, self.eps).to(x.dtype)
+        weight, bias = self.weight, self.bias
+        if _may_fuse(x, weight):
+            return torch.layer_norm(x, (self.d_model,), weight, bias, self.eps).to(x.dtype)
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         centred = wide - wide.mean(dim=-1, keepdim=True)
         variance = centred.square().mean(dim=-1, keepdim=True)

@@ -73,7 +73,7 @@ def member_lines(module: str) -> list[str]:
         if inspect.isclass(value):
             options = [":members:", ":special-members: __call__", ":show-inheritance:"]
             lines += [f".. autoclass:: {module}.{name}", *(f"   {line}" for line in options), ""]
-        elif callable(value):
+        elif inspect.isroutine(value):
             lines += [f".. autofunction:: {module}.{name}", ""]
         else:
             doc = public_api.constant_doc(module, name).splitlines()

@@ -66,7 +66,8 @@ def _place(module: ModuleType, name: str) -> tuple[bool, str, int]:
 
 def home_of(value: Any) -> str | None:
     """Return the module that defines a function or class; constants do not know theirs."""
-    return getattr(value, "__module__", None) if callable(value) else None
+    known = inspect.isclass(value) or inspect.isroutine(value)
+    return getattr(value, "__module__", None) if known else None
 
 
 def find(fullname: str) -> Any:
