@@ -1,6 +1,9 @@
 """Training: tokens a second of lmlib's GPT beside transformers' GPT-2 and torch's own layers.
 
-All three have the same shapes, the same AdamW, no dropout, and the loss computed the same way.
+All have the same shapes, the same fused AdamW, no dropout, and the loss computed the same way. The
+same few lines train three of them; the fourth is lmlib's GPT once more, under
+`lmlib.training.train`: its ratio to the first is what that loop costs, which also clips, seeds and
+looks for what is not finite.
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ from torch import Tensor, nn
 
 from benchmarks.harness import compare, memory_table, options
 from lmlib.gpt import GPT, GPTConfig
+from lmlib.training import TrainConfig, train
 
 SIZES = {"d_model": 192, "num_layers": 4, "num_heads": 6}
 BATCH, LENGTH = 16, 128
 QUICK_BATCH, QUICK_LENGTH = 2, 16
 VOCABULARIES = (3785, 10_000)
+# In one call, so that what `train` does once weighs as little as it does in a real run.
+STEPS, QUICK_STEPS = 10, 2
 
 
 class TorchDecoder(nn.Module):
@@ -63,9 +69,16 @@ def gpt(vocab_size: int, length: int) -> GPT:
     return GPT(GPTConfig.gpt2(vocab_size=vocab_size, max_seq_len=length, **SIZES))
 
 
-def step(kind: str, vocab_size: int, batch: int, length: int) -> Callable[[], object]:
-    """One step of training: forward, loss, backward, AdamW."""
+def step(
+    kind: str, vocab_size: int, batch: int, length: int, number: int = 1
+) -> Callable[[], object]:
+    """A call of it takes so many steps of training: forward, loss, backward, AdamW."""
     torch.manual_seed(0)
+    ids = torch.randint(0, vocab_size, (batch, length + 1))
+    if kind == "train":
+        trained = gpt(vocab_size, length)
+        config = TrainConfig(max_steps=number, learning_rate=1e-4, schedule="constant")
+        return lambda: train(trained, [ids], config)
     logits: Callable[[Tensor], Tensor]
     if kind == "transformers":
         model = gpt2(vocab_size, length)
@@ -74,14 +87,14 @@ def step(kind: str, vocab_size: int, batch: int, length: int) -> Callable[[], ob
         model = {"lmlib": gpt, "torch": TorchDecoder}[kind](vocab_size, length)
         logits = model
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    ids = torch.randint(0, vocab_size, (batch, length + 1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def call() -> None:
-        loss = F.cross_entropy(logits(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        for _ in range(number):
+            loss = F.cross_entropy(logits(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
     return call
 
@@ -95,15 +108,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "lmlib GPT": "lmlib",
         "transformers GPT2LMHeadModel": "transformers",
         "nn.TransformerEncoder": "torch",
+        "lmlib GPT, by lmlib.training.train": "train",
     }
+    number = QUICK_STEPS if found.quick else STEPS
     for vocab_size in VOCABULARIES[: 1 if found.quick else None]:
         shape = (vocab_size, batch, length)
         comparison = compare(
-            f"one training step, {vocab_size} tokens in the vocabulary, {found.threads} threads",
-            {label: step(kind, *shape) for label, kind in kinds.items()},
-            repeats=2 if found.quick else 15,
-            warmup=1 if found.quick else 3,
-            work=batch * length,
+            f"{number} training steps, vocabulary of {vocab_size}, {found.threads} threads",
+            {label: step(kind, *shape, number) for label, kind in kinds.items()},
+            repeats=2 if found.quick else 9,
+            warmup=1,
+            work=number * batch * length,
             unit="tokens",
         )
         print(comparison)

@@ -189,3 +189,12 @@ def check_token_mask(name: str, mask: Tensor, token_ids: Tensor) -> None:
         )
     if mask.device != token_ids.device:
         raise ValueError(f"{name} must be on {token_ids.device} like token_ids, got {mask.device}")
+
+
+def check_special_id(name: str, token_id: int, vocab_size: int) -> None:
+    """``token_id`` is an int, and a token of the vocabulary."""
+    _check_int(name, token_id)
+    if not 0 <= token_id < vocab_size:
+        raise ValueError(
+            f"{name} must be below vocab_size={vocab_size} and not negative, got {token_id}"
+        )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmlib._checks import INTEGER_DTYPES, check_choice
+from lmlib._checks import INTEGER_DTYPES, check_choice, check_not_negative
 
 Ids = Tensor | Sequence[Any]
 
@@ -71,7 +71,7 @@ def f1(
         predictions, targets, ignore_id: as for `accuracy`; ids from 0 on.
         average: "binary" is the F1 of the class ``positive``, of two; "macro" the mean of the F1
             of each class; "micro" the F1 of the TP, FP and FN of all classes together, which is
-            the accuracy if all classes count.
+            the accuracy, where each prediction is of one class as here.
         positive: the class that "binary" looks for.
         num_classes: "macro" is over so many; if not given, over those that were predicted or
             wanted.
@@ -80,6 +80,7 @@ def f1(
         in [0, 1]; a class that was neither predicted nor wanted has F1 0.
     """
     check_choice("average", average, ("binary", "macro", "micro"))
+    check_not_negative("positive", positive)
     confusion = confusion_matrix(predictions, targets, num_classes, ignore_id)
     true_positives = confusion.diagonal().double()
     # 2 TP + FP + FN: all that were predicted and all that were wanted.
@@ -93,7 +94,7 @@ def f1(
         raise ValueError(
             "average must be 'macro' or 'micro' for more than two classes, got 'binary'"
         )
-    return float(scores[positive]) if 0 <= positive < len(scores) else 0.0
+    return float(scores[positive]) if positive < len(scores) else 0.0
 
 
 def _id_pairs(predictions: Ids, targets: Ids, ignore_id: int | None) -> tuple[Tensor, Tensor]:

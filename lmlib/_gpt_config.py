@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lmlib._checks import check_choice, check_divisible, check_positive
-from lmlib._checks import check_probability as check_rate
+from lmlib._checks import (
+    check_choice,
+    check_divisible,
+    check_positive,
+    check_probability,
+    check_special_id,
+)
 from lmlib._feed_forward import ACTIVATIONS, FEED_FORWARDS
 from lmlib._norms import NORMS
 
@@ -95,7 +100,7 @@ class GPTConfig:
             check_divisible("d_model", self.d_model, "num_heads", self.num_heads)
         if self.num_kv_heads is not None:
             check_divisible("num_heads", self.num_heads, "num_kv_heads", self.num_kv_heads)
-        check_rate("dropout", self.dropout)
+        check_probability("dropout", self.dropout)
         check_choice("positions", self.positions, POSITIONS)
         check_choice("norm", self.norm, NORMS)
         check_choice("feed_forward", self.feed_forward, FEED_FORWARDS)
@@ -109,12 +114,8 @@ class GPTConfig:
                 f"the width of a head must be even for positions='rotary', got {self.head_width}"
             )
         for name in ("bos_id", "eos_id", "pad_id"):
-            index = getattr(self, name)
-            if index is not None and not 0 <= index < self.vocab_size:
-                raise ValueError(
-                    f"{name} must be below vocab_size={self.vocab_size} and not negative, "
-                    f"got {index}"
-                )
+            if getattr(self, name) is not None:
+                check_special_id(name, getattr(self, name), self.vocab_size)
 
     @property
     def head_width(self) -> int:

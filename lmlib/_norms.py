@@ -17,7 +17,8 @@ class LayerNorm(nn.Module):
 
     μ and σ² are taken over the d_model features of one token. σ² is the *biased* variance (divided
     by d_model, not d_model − 1), and ε stands *inside* the root. float16 and bfloat16 are
-    normalised in float32. Where nobody traces, torch's fused kernel does the same arithmetic.
+    normalised in float32. Where nobody traces and x has the dtype of the weight, torch's fused
+    kernel takes the place of the formula; the two agree to rounding.
 
     Args:
         d_model: number of features.
@@ -60,6 +61,8 @@ class LayerNorm(nn.Module):
 
 class RMSNorm(nn.Module):
     """y = x / √(mean(x²) + ε) · weight (Zhang & Sennrich 2019, eq. 4): no mean, no bias.
+
+    The paper has no ε. Half precision and torch's kernel are as in `LayerNorm`.
 
     Args:
         d_model: number of features.

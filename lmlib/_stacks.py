@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from lmlib._checks import (
     check_divisible,
     check_positive,
     check_probability,
+    check_special_id,
     check_tensor,
 )
 from lmlib.attention import KVCache, causal_mask
@@ -46,7 +48,7 @@ class TransformerConfig:
         norm_first: pre-norm instead of the paper's post-norm.
         final_norm: one more norm at the end of each stack; by default (None) with pre-norm only,
             which needs it. ``nn.Transformer`` always has it, the paper has none.
-        activation: "relu" or "gelu".
+        activation: "relu", "gelu", "gelu_tanh" or "silu", see `FeedForward`.
         norm: "layernorm" or "rmsnorm".
         norm_eps: their ε.
         feed_forward: "ffn" or "swiglu".
@@ -120,11 +122,7 @@ class TransformerConfig:
         if not self.norm_eps >= 0:
             raise ValueError(f"norm_eps must not be negative, got {self.norm_eps}")
         for name in ("pad_id", "bos_id", "eos_id"):
-            token_id = getattr(self, name)
-            if not 0 <= token_id < self.vocab_size:
-                raise ValueError(
-                    f"{name} must lie in 0 … vocab_size − 1 = {self.vocab_size - 1}, got {token_id}"
-                )
+            check_special_id(name, getattr(self, name), self.vocab_size)
         if self.pad_id == self.eos_id:
             raise ValueError(
                 f"pad_id must differ from eos_id, for padding is never predicted, "
@@ -193,6 +191,19 @@ class DecoderCaches:
     def length(self) -> int:
         """Number of tokens read."""
         return self.layers[0].self_attention.length
+
+    @property
+    def batch(self) -> int | None:
+        """Number of rows, None while empty."""
+        memory = self.layers[0].cross_attention.key
+        return None if memory is None else memory.shape[0]
+
+    def __copy__(self) -> DecoderCaches:
+        """Caches that go on by themselves from here."""
+        twin = DecoderCaches(0)
+        twin.layers = [DecoderLayerCaches(*map(copy.copy, layer)) for layer in self.layers]
+        twin.may_look = self.may_look
+        return twin
 
     def crop(self, length: int) -> None:
         """Forget all but the first ``length`` tokens; the memory stays."""

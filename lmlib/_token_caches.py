@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lmlib._checks import check_ids, check_not_negative, check_positive
+from lmlib._checks import check_ids, check_not_negative, check_positive, check_token_mask
 
 
 class TokenCaches:
@@ -50,20 +50,6 @@ class TokenCaches:
             self.token_ids = self.token_ids.index_select(0, indices)
 
 
-def check_sequence_mask(mask: Tensor, token_ids: Tensor) -> None:
-    """``mask`` is boolean and has the shape of ``token_ids``."""
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(
-            "mask must be a boolean tensor (True = no padding), "
-            f"got {getattr(mask, 'dtype', type(mask).__name__)}"
-        )
-    if mask.shape != token_ids.shape:
-        raise ValueError(
-            f"mask must have the shape of token_ids, {tuple(token_ids.shape)}, "
-            f"got {tuple(mask.shape)}"
-        )
-
-
 def check_not_empty(name: str, ids: Tensor) -> None:
     """``ids`` (batch, n) have n ≥ 1."""
     if ids.shape[1] == 0:
@@ -97,7 +83,7 @@ def read_windows(
     if num_logits is not None:
         check_positive("num_logits", num_logits)
     if mask is not None:
-        check_sequence_mask(mask, token_ids)
+        check_token_mask("mask", mask, token_ids)
         token_ids = token_ids.masked_fill(~mask, bos_id)
     n = token_ids.shape[1] if num_logits is None else min(num_logits, token_ids.shape[1])
     if caches is not None:

@@ -44,7 +44,9 @@ __all__ = [
 
 
 class MultiHeadAttention(nn.Module):
-    """Several attentions side by side, each in a subspace of its own (ibid., §3.2.2).
+    """Several attentions side by side, each in a subspace of its own.
+
+    Vaswani et al. 2017, §3.2.2.
 
     ``W_Q, W_K, W_V`` project to all heads at once, ``W_O`` joins them. Fewer key/value heads
     than query heads make it grouped-query attention (Ainslie et al. 2023), one makes it

@@ -13,6 +13,7 @@ torch.Size([1, 3, 100])
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -60,6 +61,12 @@ class GPTCaches:
         key = self.layers[0].key
         return None if key is None else key.shape[0]
 
+    def __copy__(self) -> GPTCaches:
+        """Caches that go on by themselves from here."""
+        twin = GPTCaches(0)
+        twin.layers, twin.mask = [copy.copy(layer) for layer in self.layers], self.mask
+        return twin
+
     def crop(self, length: int) -> None:
         """Forget all but the first ``length`` tokens."""
         for layer in self.layers:
@@ -78,8 +85,9 @@ class GPTCaches:
 class GPT(nn.Module):
     """Embeddings, positions, a stack of `EncoderLayer` under a causal mask, and a head.
 
-    Weights are drawn from N(0, 0.02²), those of the maps that end a residual branch from
-    N(0, 0.02² / (2 · num_layers)), biases are zero (Radford et al. 2019, §2.3).
+    Weights are drawn from N(0, 0.02²) (Radford et al. 2018, §4.1), those of the maps that end one
+    of the 2 · num_layers residual branches from N(0, 0.02² / (2 · num_layers)) (Radford et al.
+    2019, §2.3); biases are zero, the weights of the norms one.
 
     Attributes:
         embedding: token vectors.
@@ -140,6 +148,8 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=residual_std)
             elif parameter.dim() > 1:
                 nn.init.normal_(parameter, std=INIT_STD)
+            else:
+                nn.init.ones_(parameter)  # of a norm
 
     def forward(
         self,

@@ -21,7 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmlib._checks import INTEGER_DTYPES, check_choice, check_positive, check_tensor
+from lmlib._checks import (
+    INTEGER_DTYPES,
+    check_choice,
+    check_not_negative,
+    check_positive,
+    check_tensor,
+)
 from lmlib._classification import accuracy, check_some, confusion_matrix, f1
 
 __all__ = [
@@ -99,8 +105,10 @@ def perplexity_from_nll(total_nll: float, num_tokens: int) -> float:
     """exp(total_nll / num_tokens), where ``total_nll`` is the sum of −log P in nats."""
     check_positive("num_tokens", num_tokens)
     _check_nll(total_nll)
-    mean = total_nll / num_tokens
-    return math.exp(mean) if mean < 709 else math.inf
+    try:
+        return math.exp(total_nll / num_tokens)
+    except OverflowError:
+        return math.inf
 
 
 def bits_per_character(total_nll: float, num_characters: int) -> float:
@@ -116,10 +124,12 @@ def bits_per_character(total_nll: float, num_characters: int) -> float:
 
 
 def distinct_n(sequences: Iterable[Sequence[Any]], n: int) -> float:
-    """Number of different n-grams over the number of n-grams (Li et al. 2016, §4.3).
+    """Number of different n-grams over the number of n-grams, of all sequences together.
+
+    (As it is commonly computed. Li et al. 2016, who brought it up, divide by the number of tokens.)
 
     Args:
-        sequences: texts or sequences of tokens; no n-gram goes across two of them.
+        sequences: texts, or lists or tensors (m,) of tokens; no n-gram goes across two of them.
         n: length of the n-grams.
 
     Returns:
@@ -131,12 +141,17 @@ def distinct_n(sequences: Iterable[Sequence[Any]], n: int) -> float:
     check_positive("n", n)
     grams = [
         tuple(sequence[i : i + n])
-        for sequence in _several("sequences", sequences)
+        for sequence in map(_hashable, _several("sequences", sequences))
         for i in range(len(sequence) - n + 1)
     ]
     if not grams:
         raise ValueError(f"sequences must hold one of at least n={n} tokens, got none")
     return len(set(grams)) / len(grams)
+
+
+def _hashable(sequence: Sequence[Any] | Tensor) -> Sequence[Any]:
+    # Numbers in a tensor are tensors, each different from all others in a set.
+    return sequence.tolist() if isinstance(sequence, Tensor) else sequence
 
 
 def copied_line_rate(lines: Iterable[str], training_lines: Iterable[str]) -> float:
@@ -229,13 +244,15 @@ def chrf(
         hypotheses: one text each.
         references: for each hypothesis one text, or several.
         char_order: the longest n-grams of characters.
-        word_order: the longest n-grams of words; 2 makes it chrF++.
+        word_order: the longest n-grams of words; 2 makes it chrF++ (Popović 2017).
         beta: how many times as much recall counts as precision.
 
     Raises:
         TypeError, ValueError: no hypotheses, not as many references.
     """
     check_positive("char_order", char_order)
+    check_not_negative("word_order", word_order)
+    check_positive("beta", beta)
     from sacrebleu.metrics import CHRF
 
     metric = CHRF(char_order=char_order, word_order=word_order, beta=beta)

@@ -161,7 +161,7 @@ class SinusoidalPositionalEncoding(_AddedPositions):
     Args:
         d_model: width of a token's vector.
         max_seq_len: the longest sequence to accept.
-        dropout: rate at which the sum is dropped in training (ibid., §5.4).
+        dropout: rate at which the sum is dropped in training (Vaswani et al. 2017, §5.4).
         base, interleaved: see :func:`sinusoidal_table`.
     """
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmlib._checks import check_ids, check_tensor
+from lmlib._checks import check_ids, check_mask, check_tensor
 from lmlib._stacks import Decoder, DecoderCaches, Encoder, TransformerConfig
 from lmlib._tap import tap
 from lmlib.attention import padding_mask
@@ -162,6 +162,8 @@ class Transformer(nn.Module):
         So position i of the decoder reads what stands before target[:, i], and not that token.
         """
         check_ids("target", target, "batch, n", self.config.vocab_size)
+        if target.shape[1] == 0:
+            raise ValueError(f"target must have at least 1 token, got shape {tuple(target.shape)}")
         bos = target.new_full((target.shape[0], 1), self.config.bos_id)
         return torch.cat([bos, target[:, :-1]], dim=1)
 
@@ -169,6 +171,9 @@ class Transformer(nn.Module):
         self, source: Tensor, source_mask: Tensor, need_weights: bool
     ) -> tuple[Tensor, list[Tensor] | None]:
         x = self._embed("source", source, offset=0)
+        batch, n = source.shape
+        shape = (batch, self.config.num_heads, n, n)
+        check_mask("source_mask", source_mask, shape, source.device)
         memory, weights = self.encoder(x, source_mask, need_weights=need_weights)
         return tap("memory", memory), weights
 
@@ -182,12 +187,7 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor, list[DecoderLayerWeights] | None]:
         past = 0 if caches is None else caches.length
         y = self._embed("target_in", target_in, past)
-        check_tensor("memory", memory, "batch, n_source, d_model", d_model=self.config.d_model)
-        if target_in.shape[0] != memory.shape[0]:
-            raise ValueError(
-                f"target_in must have as many rows as the source, {memory.shape[0]}, "
-                f"got {target_in.shape[0]}"
-            )
+        self._check_source(target_in, memory, source_mask, caches)
         may_look = padding_mask(target_in, self.config.pad_id)
         if past == 0 and self.config.pad_id == self.config.bos_id:
             is_first = torch.arange(target_in.shape[1], device=target_in.device) == 0
@@ -199,6 +199,41 @@ class Transformer(nn.Module):
         return self.decoder(
             y, memory, may_look, source_mask, caches=caches, need_weights=need_weights
         )
+
+    def _check_source(
+        self,
+        target_in: Tensor,
+        memory: Tensor,
+        source_mask: Tensor | None,
+        caches: DecoderCaches | None,
+    ) -> None:
+        """Bad input is met before any cache is touched."""
+        batch, n = target_in.shape
+        check_tensor("memory", memory, "batch, n_source, d_model", d_model=self.config.d_model)
+        if batch != memory.shape[0]:
+            raise ValueError(
+                f"target_in must have as many rows as the source, {memory.shape[0]}, got {batch}"
+            )
+        if source_mask is not None:
+            shape = (batch, self.config.num_heads, n, memory.shape[1])
+            check_mask("source_mask", source_mask, shape, target_in.device)
+        if caches is None:
+            return
+        if len(caches.layers) != self.config.num_decoder_layers:
+            raise ValueError(
+                f"caches must be for {self.config.num_decoder_layers} layers, "
+                f"got {len(caches.layers)}"
+            )
+        if caches.batch not in (None, batch):
+            raise ValueError(
+                f"target_in must have as many rows as the caches, {caches.batch}, got {batch}"
+            )
+        n_source = caches.layers[0].cross_attention.length
+        if n_source not in (0, memory.shape[1]):
+            raise ValueError(
+                f"memory must be the one that the caches hold, of {n_source} tokens, "
+                f"got {memory.shape[1]}"
+            )
 
     def _embed(self, name: str, ids: Tensor, offset: int) -> Tensor:
         """(batch, n) token ids → (batch, n, d_model), with positions if those are added."""

@@ -1,14 +1,16 @@
-"""Small language models for tests of generation: one of every family, and a plain function."""
+"""Small language models of every family, and what else the tests of generation share."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from small_models import small_transformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch_reference import randomize
 
+from lmlib.generation import Generation, PortableGenerator
 from lmlib.gpt import GPT, GPTConfig
 from lmlib.ngram import NGramModel
 from lmlib.recurrent import (
@@ -24,6 +26,7 @@ V = 30  # as small_transformer
 SPECIAL = {"pad_id": 0, "bos_id": 1, "eos_id": 2}
 GPTS = ("learned", "rotary", "relative", "sinusoidal", "none")
 DECODERS = (*GPTS, "nplm", "lstm", "ngram", "function")
+PROMPTS = [[3, 4, 5, 6, 7], [8], [9, 10, 11]]
 ENCODER_DECODERS = ("transformer", "rotary transformer", "lstm seq2seq", "function")
 
 
@@ -77,3 +80,24 @@ def encoder_decoder(name: str) -> Any:
         randomize(module, torch.Generator().manual_seed(0))
         return module.eval()
     return lambda source, target: plain_function(target) + source.double().sum(1)[:, None, None]
+
+
+def successor(token_ids: Tensor) -> Tensor:
+    """After i comes i + 1, of ten tokens."""
+    return 9.0 * nn.functional.one_hot((token_ids + 1) % 10, 10).double()
+
+
+def seeds(count: int) -> list[PortableGenerator]:
+    """A generator for each of so many rows."""
+    return [PortableGenerator(seed) for seed in range(count)]
+
+
+def assert_equal(one: Generation, other: Generation) -> None:
+    """The same texts, with the same reasons and, to rounding, the same probabilities."""
+    assert one.token_ids == other.token_ids
+    assert one.finished == other.finished
+    assert one.stop_lengths == other.stop_lengths
+    for row, again in zip(one.log_probs, other.log_probs, strict=True):
+        assert row == pytest.approx(again, abs=1e-6)
+    assert (one.scores is None) == (other.scores is None)
+    assert one.scores is None or one.scores == pytest.approx(other.scores, abs=1e-6)

@@ -32,10 +32,13 @@ class Table:
         before = torch.cat([token_ids[:, :1], token_ids[:, :-1]], dim=1)
         return self.logits[torch.arange(token_ids.shape[1]), before, token_ids]
 
-    def log_prob(self, text: list[int]) -> float:
-        """ln P(new tokens | first)."""
+    def log_prob(self, text: list[int], repetition: float = 1.0) -> float:
+        """ln P(new tokens | first), each times the penalty where the token stood before."""
         log_probs = self(torch.tensor([text]))[0].log_softmax(-1)
-        return sum(log_probs[i, text[i + 1]].item() for i in range(len(text) - 1))
+        return sum(
+            log_probs[i, text[i + 1]].item() * (repetition if text[i + 1] in text[: i + 1] else 1)
+            for i in range(len(text) - 1)
+        )
 
 
 def all_texts(vocab_size: int, max_new: int, eos: int) -> list[list[int]]:
@@ -84,13 +87,14 @@ def plain_beam_search(
     num_beams: int,
     penalty: float,
     early: bool | str,
+    repetition: float,
 ) -> list[tuple[float, list[int]]]:
     """The rules of the docstring, written once more, with nothing but sorted lists."""
     beams: list[tuple[float, list[int]]] = [(0.0, [])]
     kept: list[tuple[float, list[int]]] = []
     for length in range(1, max_new + 1):
         candidates = [
-            (model.log_prob([first, *text, token]), [*text, token])
+            (model.log_prob([first, *text, token], repetition), [*text, token])
             for _, text in beams
             for token in range(model.logits.shape[-1])
         ]
@@ -121,6 +125,7 @@ def plain_beam_search(
     num_beams=st.integers(1, 3),
     penalty=st.sampled_from([-1.0, 0.0, 0.7, 1.0, 2.0]),
     early=st.sampled_from([True, False, "never"]),
+    repetition=st.sampled_from([1.0, 2.5]),
 )
 def test_narrow_beams_find_what_the_rules_say(
     seed: int,
@@ -130,13 +135,15 @@ def test_narrow_beams_find_what_the_rules_say(
     num_beams: int,
     penalty: float,
     early: bool | str,
+    repetition: float,
 ) -> None:
     model = Table(vocab_size, seed)
     for first in (0, 2):
-        kept = plain_beam_search(model, first, eos, max_new, num_beams, penalty, early)
+        kept = plain_beam_search(model, first, eos, max_new, num_beams, penalty, early, repetition)
         found = beam_search(
             model, [first], max_new_tokens=max_new, num_beams=num_beams, num_return=len(kept),
             eos_id=eos, length_penalty=penalty, early_stopping=early,
+            repetition_penalty=repetition,
         )  # fmt: skip
         assert found.token_ids == [text for _, text in kept]
         assert found.scores == pytest.approx([score for score, _ in kept])
@@ -155,6 +162,71 @@ def test_greedy_misses_what_beams_find() -> None:
     assert found.token_ids == [[3, 0]]
     assert found.scores == pytest.approx([math.log(0.45 * 0.96)])
     assert found.log_probs[0] == pytest.approx([math.log(0.45), math.log(0.96)])
+
+
+def test_a_repetition_penalty_follows_its_beam() -> None:
+    """Beams change places at the second token: what each has seen goes with it."""
+    by_last = torch.full((5, 5), 0.2)
+    by_last[0] = torch.tensor([0.01, 0.50, 0.45, 0.02, 0.02])
+    by_last[1] = torch.tensor([0.01, 0.01, 0.08, 0.40, 0.50])
+    by_last[2] = torch.tensor([0.02, 0.02, 0.02, 0.90, 0.04])  # 2, 3 passes 1, 4
+    by_last[3] = torch.tensor([0.10, 0.30, 0.50, 0.05, 0.05])  # 2 again costs 0.5³
+    model = Table(5, seed=0)
+    model.logits = by_last.log().double().expand(9, 5, 5, 5)
+    found = beam_search(
+        model, [0], max_new_tokens=3, num_beams=2, length_penalty=0.0, repetition_penalty=3.0
+    )
+    assert found.token_ids == [[2, 3, 1]]
+    assert found.scores == pytest.approx([math.log(0.45 * 0.90 * 0.30)])
+
+
+class Places:
+    """A model that gives the same distribution whatever it read, another one at each place."""
+
+    def __init__(self, *probs: list[float]) -> None:
+        self.logits = torch.tensor(probs, dtype=torch.float64).log()
+
+    def __call__(self, token_ids: Tensor) -> Tensor:
+        n = token_ids.shape[1]
+        return self.logits[:n].expand(len(token_ids), -1, -1)
+
+
+@pytest.mark.parametrize("ends", [{"eos_id": [1, 2, 3]}, {"eos_id": 1, "stop": [2, [3]]}], ids=str)
+def test_with_many_ends_num_beams_still_go_on(ends: dict[str, Any]) -> None:
+    """The three best candidates end, and the fourth and fifth are the two beams."""
+    model = Table(5, seed=0)
+    logits = torch.full((5, 5), 0.2)
+    logits[0] = torch.tensor([0.15, 0.30, 0.25, 0.20, 0.10])
+    logits[4] = torch.tensor([0.0025, 0.99, 0.0025, 0.0025, 0.0025])
+    model.logits = logits.log().double().expand(9, 5, 5, 5)
+    found = beam_search(
+        model, [0], max_new_tokens=2, num_beams=2, length_penalty=2.0, early_stopping="never",
+        **ends,
+    )  # fmt: skip
+    assert found.token_ids == [[4, 1]]
+    assert found.scores == pytest.approx([math.log(0.10 * 0.99) / 2**2])
+
+
+@pytest.mark.parametrize(
+    ("early", "second"), [(True, [0, 1]), (1, [0, 1]), (False, [0, 0, 1]), ("never", [0, 0, 1])]
+)
+def test_when_the_search_stops(early: bool | str, second: list[int]) -> None:
+    """With a penalty below 0 a text scores best where it ends at once, also for "never"."""
+    model = Places([0.4, 0.6], [0.9, 0.1], *([[0.01, 0.99]] * 8))
+    found = beam_search(
+        model, [0], max_new_tokens=10, num_beams=2, num_return=2, eos_id=1, length_penalty=-1.0,
+        early_stopping=early,
+    )  # fmt: skip
+    assert found.token_ids == [[1], second]
+
+
+def test_never_waits_for_a_long_text_that_scores_better() -> None:
+    """Its total per token falls for a while, and only at full length it is the best."""
+    model = Places([0.4, 0.6], [0.9, 0.1], *([[0.999, 0.001]] * 4))
+    options: dict[str, Any] = {"max_new_tokens": 6, "num_beams": 1, "eos_id": 1}
+    for early, best in ((True, [1]), (False, [1]), ("never", [0] * 6)):
+        found = beam_search(model, [0], early_stopping=early, **options)
+        assert found.token_ids == [best]
 
 
 def test_stop_sequences_end_a_beam() -> None:

@@ -37,8 +37,9 @@ TEXT = """# 一章
 
 ## 甲
 
-先看 `MultiHeadAttention`，再看 `MultiHeadAttention`；`causal_mask(4)` 与 `lmlib.attention.KVCache`。
-变量 `show`、`query`、`nn.MultiheadAttention`、`causal_maskX` 不是；`show(...)` 是，`KVCache.crop` 也是。
+先看 `MultiHeadAttention`，再看 `MultiHeadAttention`；`causal_mask(4)` 与
+`lmlib.attention.KVCache`。变量 `show`、`query`、`nn.MultiheadAttention`、`causal_maskX` 不是；
+`show(...)` 是，`KVCache.crop` 也是。
 [链接里的 `padding_mask`](layers.md) 不动。
 
 ## 乙里的 `KVCache`
@@ -136,8 +137,10 @@ def test_public_names_of_a_module() -> None:
     names = public_api.public_names(lmlib.attention)
     assert sorted(names) == sorted(lmlib.attention.__all__)
     # What it defines, in the order of its source, then what it passes on.
-    assert names[0] == "causal_mask"
-    assert names[-1] == "KVCache"
+    homes = [getattr(lmlib.attention, name).__module__ for name in names]
+    own = homes.count("lmlib.attention")
+    assert own > 0
+    assert set(homes[:own]) == {"lmlib.attention"}
     assets = public_api.public_names(public_api.find("lmlib.assets"))
     assert "Path" not in assets
     assert {"path", "font_path", "vocab_path"} <= set(assets)
@@ -189,23 +192,46 @@ def test_an_entry_is_readable(book: Path) -> None:
     assert body.select_one(".doctest")
 
 
-def test_single_backticks_are_links_or_code_and_foreign_types_plain_text(book: Path) -> None:
-    soup = page(book, "figures")
-    links = {a["href"] for a in soup.select("dd[lang=en] a.reference.internal")}
-    assert links, "some docstring of lmlib.viz names another function of it"
-    layers = page(book, "layers")
-    assert "W_Q" in layers.get_text()
-    assert not layers.find("a", string="Tensor")
-    assert "Alias for field number" not in layers.get_text()
-    assert not by_id(soup, "lmlib.viz.BookFigure").parent.find(id="lmlib.viz.BookFigure.set")  # type: ignore[union-attr]
+def test_a_chinese_default_is_shown_as_it_is_written(book: Path) -> None:
+    signature = by_id(page(book, "figures"), "lmlib.viz.plot_attention")
+    lines = [line.get_text() for line in signature.select(".sig-line")]
+    assert "query_label: str = '查询'," in lines
 
 
-def test_a_name_that_is_gone_is_a_warning(tmp_path: Path, monkeypatch) -> None:
+def test_foreign_types_are_plain_text_and_foreign_members_left_out(book: Path) -> None:
+    assert not page(book, "layers").find("a", string="Tensor")
+    figures = page(book, "figures")
+    assert by_id(figures, "lmlib.viz.BookFigure")
+    assert figures.find(id="lmlib.viz.BookFigure.set") is None
+    assert "Alias for field number" not in figures.get_text() + page(book, "layers").get_text()
+
+
+def test_what_a_module_in_a_package_says_stands_before_its_names(book: Path) -> None:
+    text = page(book, "figures").get_text()
+    charts = (public_api.find("lmlib.viz.charts").__doc__ or "").splitlines()[0]
+    assert 0 < text.index(charts) < text.index("plot_curves(")
+
+
+def test_single_backticks_are_links_or_code_and_a_dead_name_a_warning(
+    tmp_path: Path, monkeypatch
+) -> None:
     write_api_book(tmp_path / "book")
-    monkeypatch.setattr(lmlib.attention.causal_mask, "__doc__", "See `lmlib.attention.gone`.")
+    doc = (
+        "See `padding_mask`, `show`, `lmlib.viz.show`, `KVCache.crop`, `d_model`: `lmlib.viz.gone`."
+    )
+    monkeypatch.setattr(lmlib.attention.causal_mask, "__doc__", doc)
     warnings = build(tmp_path / "book")
     assert warnings.count("\n") == 1
-    assert "lmlib.attention.gone" in warnings
+    assert "lmlib.viz.gone" in warnings
+    soup = page(tmp_path / "book/_build/html", "layers")
+    body = by_id(soup, "lmlib.attention.causal_mask").find_next_sibling("dd")
+    assert isinstance(body, Tag)
+    assert [code.get_text() for code in body.select("p code")] == re.findall("`(.*?)`", doc)
+    assert [(a.get_text(), a["href"]) for a in body.select("p a")] == [
+        ("padding_mask", "#lmlib.attention.padding_mask"),
+        ("lmlib.viz.show", "figures.html#lmlib.viz.show"),
+        ("KVCache.crop", "#lmlib.attention.KVCache.crop"),
+    ]
 
 
 def test_a_module_may_move_to_another_page(tmp_path: Path) -> None:
@@ -321,3 +347,9 @@ def test_fields_above_a_page_are_no_text() -> None:
     assert search.words(fields) == ""
     content = addnodes.desc_content("", fields.deepcopy())
     assert search.words(content) == "a"
+
+
+def test_a_name_in_a_docstring_is_text_and_an_unresolved_title_is_not() -> None:
+    code = nodes.literal("", "causal_mask")
+    assert search.words(addnodes.pending_xref("", code, refdomain="py")) == "causal_mask"
+    assert search.words(addnodes.pending_xref("", code.deepcopy(), refdomain="std")) == ""

@@ -40,6 +40,7 @@ def start(directory: Path, processes: int) -> Path:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
+    assert "find_unused_parameters" not in done.stderr
     return directory
 
 

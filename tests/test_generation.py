@@ -1,11 +1,8 @@
-"""Generation: batches as single rows, caches as none, streams, ends, seeds, modes, errors."""
+"""Generation: batches as single rows, caches as none, windows, ends, streams."""
 
 from __future__ import annotations
 
-import doctest
 import math
-import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,26 +12,26 @@ from hypothesis import strategies as st
 from small_language_models import (
     DECODERS,
     ENCODER_DECODERS,
+    PROMPTS,
     V,
+    assert_equal,
     decoder,
     encoder_decoder,
     plain_function,
+    seeds,
     small_gpt,
+    successor,
 )
 from torch import Tensor, nn
 
-from lmlib import generation
 from lmlib.generation import (
     Generation,
     PortableGenerator,
-    _draw,
-    _samplers,
     beam_search,
     generate,
     greedy_search,
     min_p_filter,
     repetition_penalty_filter,
-    sample,
     stream,
     temperature_filter,
     top_k_filter,
@@ -43,22 +40,7 @@ from lmlib.generation import (
 
 torch.set_num_threads(1)
 NEW = 9
-PROMPTS = [[3, 4, 5, 6, 7], [8], [9, 10, 11]]
 SOURCES = [[3, 4, 5, 6], [7, 8], [9, 10, 11]]
-
-
-def seeds(count: int) -> list[PortableGenerator]:
-    return [PortableGenerator(seed) for seed in range(count)]
-
-
-def assert_equal(one: Generation, other: Generation) -> None:
-    assert one.token_ids == other.token_ids
-    assert one.finished == other.finished
-    assert one.stop_lengths == other.stop_lengths
-    for row, again in zip(one.log_probs, other.log_probs, strict=True):
-        assert row == pytest.approx(again, abs=1e-6)
-    assert (one.scores is None) == (other.scores is None)
-    assert one.scores is None or one.scores == pytest.approx(other.scores, abs=1e-6)
 
 
 def joined(parts: list[Generation]) -> Generation:
@@ -206,11 +188,6 @@ def test_the_window_slides() -> None:
 # ------------------------------------------------------------------ ends
 
 
-def successor(token_ids: Tensor) -> Tensor:
-    """After i comes i + 1, of ten tokens."""
-    return 9.0 * nn.functional.one_hot((token_ids + 1) % 10, 10).double()
-
-
 @pytest.mark.parametrize("num_beams", [1, 2])
 def test_a_text_ends_at_eos_or_stop_or_length(num_beams: int) -> None:
     written = generate(
@@ -226,8 +203,11 @@ def test_a_text_ends_at_eos_or_stop_or_length(num_beams: int) -> None:
     assert longer.texts == longer.token_ids
 
 
-def test_only_new_tokens_make_a_stop() -> None:
-    written = greedy_search(successor, [6, 7], max_new_tokens=12, stop=[[7, 8]])
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_only_new_tokens_make_a_stop(num_beams: int) -> None:
+    options: dict[str, Any] = {"num_beams": num_beams, "length_penalty": 0.0}
+    options = options if num_beams > 1 else {}
+    written = generate(successor, [6, 7], max_new_tokens=12, stop=[[7, 8]], **options)
     assert written.token_ids == [[8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8]]
 
 
@@ -239,6 +219,21 @@ def test_eos_comes_from_the_config_unless_told() -> None:
     assert greedy_search(model, max_new_tokens=5).token_ids == [[2, 3]]
     assert greedy_search(model, max_new_tokens=4, eos_id=()).token_ids == [[2, 3, 4, 5]]
     assert greedy_search(model, max_new_tokens=5, eos_id=[7, 4]).token_ids == [[2, 3, 4]]
+
+
+def test_ids_come_in_any_form() -> None:
+    """One id, a list, a tensor: for eos_id, suppress, and each of the stops."""
+    written = greedy_search(successor, [1], max_new_tokens=5, eos_id=4)
+    for eos_id in ([4], (4, 8), torch.tensor(4), torch.tensor([8, 4]), range(4, 6)):
+        assert_equal(greedy_search(successor, [1], max_new_tokens=5, eos_id=eos_id), written)
+    for stop in ([4], [[3, 4]], torch.tensor([8, 4]), [torch.tensor([3, 4]), 8]):
+        ended = greedy_search(successor, [1], max_new_tokens=5, stop=stop)
+        assert (ended.token_ids, ended.finished) == ([[2, 3, 4]], ["stop"])
+    for suppress in (2, [2], torch.tensor([2]), range(2, 3), {2}):
+        written = greedy_search(successor, [1], max_new_tokens=1, suppress=suppress)
+        assert written.token_ids == [[0]]  # the others are equal: the first of them
+        beams = beam_search(successor, [1], max_new_tokens=1, suppress=suppress)
+        assert beams.token_ids != [[2]]
 
 
 def test_the_loop_ends_with_the_last_row() -> None:
@@ -306,232 +301,3 @@ def test_a_stream_shows_the_distribution_behind_each_filter() -> None:
         (token_id,) = step.token_ids
         assert step.distributions["min_p"][0, token_id] > 0
         text.append(token_id)
-
-
-# ------------------------------------------------------------------ chance
-
-
-def test_the_draws_can_be_repeated_by_hand() -> None:
-    """One number for each row at each step, in order, those of rows that have ended too."""
-    written = sample(
-        plain_function, [[3], [4]], max_new_tokens=8, stop=[12, 29], generator=PortableGenerator(9)
-    )
-    assert sorted(map(len, written.token_ids))[0] < 8  # one row ends before
-    generator = PortableGenerator(9)
-    texts, ended = [[3], [4]], [False, False]
-    for _ in range(8):
-        for row, text in enumerate(texts):
-            u = generator.random()
-            if ended[row]:
-                continue
-            logits = plain_function(torch.tensor([text]))[0, -1].tolist()
-            weights = [math.exp(logit - max(logits)) for logit in logits]
-            target, cumulative = u * sum(weights), 0.0
-            for token_id, weight in enumerate(weights):  # noqa: B007
-                cumulative += weight
-                if cumulative > target:
-                    break
-            text.append(token_id)
-            ended[row] = token_id in (12, 29)
-    assert [text[1:] for text in texts] == written.token_ids
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda seed: torch.Generator().manual_seed(seed),
-        PortableGenerator,
-        random.Random,
-        lambda seed: random.Random(seed).random,
-    ],
-)
-def test_a_seed_gives_one_text(make: Callable[[int], Any]) -> None:
-    texts = [
-        sample(plain_function, PROMPTS, max_new_tokens=8, generator=make(seed)).token_ids
-        for seed in (0, 0, 1)
-    ]
-    assert texts[0] == texts[1] != texts[2]
-
-
-def test_without_a_generator_torchs_own_is_used() -> None:
-    texts = []
-    for seed in (4, 4, 5):
-        torch.manual_seed(seed)
-        texts.append(sample(plain_function, [3], max_new_tokens=8).token_ids)
-    assert texts[0] == texts[1] != texts[2]
-
-
-def test_greedy_search_leaves_chance_alone() -> None:
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    generate(plain_function, [3], max_new_tokens=3)
-    generate(plain_function, [3], max_new_tokens=3, num_beams=2)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_generate_comes_to_the_right_function() -> None:
-    options: dict[str, Any] = {"max_new_tokens": 6}
-    assert_equal(
-        generate(plain_function, [3], **options), greedy_search(plain_function, [3], **options)
-    )
-    for asked in ({"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.2}):
-        mine = generate(plain_function, [3], generator=PortableGenerator(2), **options, **asked)
-        theirs = sample(plain_function, [3], generator=PortableGenerator(2), **options, **asked)
-        assert_equal(mine, theirs)
-        assert mine.token_ids != generate(plain_function, [3], **options).token_ids
-    assert_equal(
-        generate(plain_function, [3], num_beams=3, **options),
-        beam_search(plain_function, [3], num_beams=3, **options),
-    )
-
-
-def test_a_cold_sample_is_greedy() -> None:
-    greedy = greedy_search(plain_function, PROMPTS, max_new_tokens=NEW)
-    for cold in ({"temperature": 1e-4}, {"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1.0}):
-        assert_equal(generate(plain_function, PROMPTS, max_new_tokens=NEW, **cold), greedy)
-
-
-# ------------------------------------------------------------------ modes
-
-
-def test_dropout_is_off_and_each_module_gets_its_mode_back() -> None:
-    model = small_gpt(dropout=0.5).train()
-    model.layers[0].eval()
-    modes = [module.training for module in model.modules()]
-    ways: list[Callable[[], Any]] = [
-        lambda: greedy_search(model, [3], max_new_tokens=4),
-        lambda: beam_search(model, [3], max_new_tokens=4),
-        lambda: sample(model, [3], max_new_tokens=4, generator=PortableGenerator(0)),
-    ]
-    for way in ways:
-        first = way()
-        assert_equal(way(), first)
-        assert [module.training for module in model.modules()] == modes
-    for _ in stream(model, [3], max_new_tokens=3):
-        assert [module.training for module in model.modules()] == modes
-        assert torch.is_grad_enabled()
-        assert not torch.is_inference_mode_enabled()
-    with pytest.raises(ValueError, match="token_ids must hold ids"):
-        greedy_search(model, [V], max_new_tokens=4)
-    assert [module.training for module in model.modules()] == modes
-
-
-def test_models_in_bfloat16() -> None:
-    model = small_gpt().bfloat16()
-    for way in ({}, {"temperature": 1.0, "top_p": 0.9}, {"num_beams": 3}):
-        written = generate(model, PROMPTS, max_new_tokens=5, eos_id=(), **way)
-        assert [len(row) for row in written.token_ids] == [5, 5, 5]
-        text = torch.tensor([PROMPTS[0] + written.token_ids[0]])
-        log_probs = model(text)[0, 4:-1].float().log_softmax(-1)
-        expected = log_probs.gather(1, text[0, 5:, None])[:, 0].tolist()
-        assert written.log_probs[0] == pytest.approx(expected, abs=0.1)
-
-
-# ------------------------------------------------------------------ errors
-
-
-def nothing(token_ids: Tensor) -> Tensor:
-    return torch.full((*token_ids.shape, 4), -math.inf)
-
-
-def only_three(token_ids: Tensor) -> Tensor:
-    return nothing(token_ids).index_fill(-1, torch.tensor([3]), 0.0)
-
-
-GPT = small_gpt()
-SEQ2SEQ = encoder_decoder("transformer")
-LEFT = "no token is left to choose from at step 0 of row 0"
-ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"prompt": []}, ValueError, "prompt must hold at least one token in each row, .*row 0"),
-    ({"prompt": [[3], []]}, ValueError, "prompt must hold at least one token .*row 1"),
-    ({"prompt": [[3], 4]}, ValueError, "prompt must hold ids or rows of ids, not both"),
-    ({"prompt": torch.zeros(2, 0)}, ValueError, "prompt must hold at least one token"),
-    ({"prompt": torch.ones(2)}, TypeError, r"prompt must hold integer token ids, got 1\.0"),
-    ({"prompt": "床前"}, TypeError, "prompt must be token ids, a list of such rows or an integer"),
-    ({"prompt": [True]}, TypeError, "prompt must hold integer token ids, got True"),
-    ({"prompt": [V]}, ValueError, "token_ids must hold ids from 0 to 29, got 30"),
-    ({"model": successor, "prompt": None}, ValueError, "prompt must be given, .*no bos_id"),
-    ({"max_new_tokens": 0}, ValueError, "max_new_tokens must be at least 1, got 0"),
-    ({"max_new_tokens": 22}, ValueError, r"must fit into max_seq_len=24, got 3 \+ 22"),
-    ({"max_new_tokens": 22, "num_beams": 2}, ValueError, r"max_seq_len=24, got 3 \+ 22"),
-    ({"temperature": 0}, ValueError, "must be above 0, got 0; for temperature 0 use greedy_search"),
-    ({"temperature": -1.0}, ValueError, "temperature must be above 0, got -1"),
-    ({"top_p": 0.0}, ValueError, "top_p must be above 0 and at most 1, got 0"),
-    ({"top_p": 1.5}, ValueError, "top_p must be above 0 and at most 1, got 1.5"),
-    ({"min_p": 0.0}, ValueError, "min_p must be above 0 and at most 1, got 0"),
-    ({"top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
-    ({"repetition_penalty": 0.0}, ValueError, "repetition_penalty must be above 0, got 0"),
-    ({"num_beams": 0}, ValueError, "num_beams must be at least 1, got 0"),
-    ({"num_beams": 2, "top_k": 3}, ValueError, "num_beams=2 does not sample: it takes no top_k"),
-    ({"num_beams": 2, "generator": seeds(1)}, ValueError, "num_beams=2 .* takes no generator"),
-    ({"num_beams": 2, "num_return": 3}, ValueError, "num_return must be at most num_beams=2"),
-    ({"num_beams": 2, "num_return": 0}, ValueError, "num_return must be at least 1, got 0"),
-    ({"num_beams": 2, "early_stopping": 1.5}, ValueError, "early_stopping must be one of"),
-    ({"num_beams": 2, "length_penalty": math.inf}, ValueError, "length_penalty must be a finite"),
-    ({"generator": seeds(1)}, ValueError, "generator has nothing to draw in greedy search"),
-    ({"top_k": 3, "generator": seeds(2)}, ValueError, "one for each of 1 rows, got 2"),
-    ({"top_k": 3, "generator": lambda: 2.0}, ValueError, "numbers from 0 to below 1, got 2"),
-    ({"stop": [V]}, ValueError, "stop must hold ids from 0 to 29, got 30"),
-    ({"stop": [[3, -1]], "num_beams": 2}, ValueError, "stop must hold ids .* got -1"),
-    ({"stop": [[]]}, ValueError, "stop must not hold an empty sequence"),
-    ({"stop": 3}, TypeError, "stop must be a list of ids or of lists of ids, got 3"),
-    ({"eos_id": V}, ValueError, "eos_id must hold ids from 0 to 29, got 30"),
-    ({"suppress": [V]}, ValueError, "suppress must hold ids from 0 to 29, got 30"),
-    ({"suppress": range(V)}, ValueError, "suppress must leave at least one of the 30 tokens"),
-    ({"on_overflow": "cut"}, ValueError, r"on_overflow must be one of \['error', 'slide'\]"),
-    ({"source": [[3], [4]]}, ValueError, "prompt must have one row for each source, 2, got 1"),
-    ({"source": []}, ValueError, "source must hold at least one token in each row"),
-    (
-        {"model": lambda s, t: successor(t), "prompt": [[1], [1]], "source": [[3], [4, 5]]},
-        ValueError,
-        "source must have rows of equal length, for the model has no pad_id",
-    ),
-    (
-        {"model": SEQ2SEQ, "source": [3], "max_new_tokens": 30, "on_overflow": "slide"},
-        ValueError,
-        "on_overflow='slide' would lose the decoder's BOS",
-    ),
-    (
-        {"model": lambda ids: ids},
-        ValueError,
-        r"model must return logits \(batch, n, vocab_size\) .*\(1, 3\), got \(1, 3\)",
-    ),
-    ({"model": lambda ids: [1]}, ValueError, "model must return logits .*got list"),
-    ({"model": nothing}, ValueError, LEFT),
-    ({"model": nothing, "top_p": 0.5}, ValueError, LEFT),
-    ({"model": nothing, "num_beams": 2}, ValueError, LEFT),
-    ({"model": only_three, "suppress": [3]}, ValueError, LEFT),
-    ({"model": only_three, "suppress": [3], "top_k": 2}, ValueError, LEFT),
-    ({"model": only_three, "suppress": [3], "num_beams": 2}, ValueError, LEFT),
-    (
-        {"model": only_three, "num_beams": 2, "num_return": 2},
-        ValueError,
-        "num_return=2 texts are asked for, but only 1 are possible",
-    ),
-]
-
-
-@pytest.mark.parametrize(("arguments", "error", "message"), ERRORS)
-def test_errors(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments = {"model": GPT, "prompt": [3, 4, 5], "max_new_tokens": 4, **arguments}
-    with pytest.raises(error, match=message):
-        generate(arguments.pop("model"), arguments.pop("prompt"), **arguments)
-
-
-def test_a_stream_checks_at_the_call_and_each_choice() -> None:
-    with pytest.raises(ValueError, match="top_k must be at least 1"):
-        stream(plain_function, [3], max_new_tokens=3, top_k=0)
-    with pytest.raises(ValueError, match=LEFT):
-        next(stream(nothing, [3], max_new_tokens=3))
-
-
-def test_sampling_needs_a_temperature() -> None:
-    with pytest.raises(ValueError, match="use greedy_search"):
-        sample(plain_function, [3], max_new_tokens=3, temperature=0.0)
-
-
-@pytest.mark.parametrize("module", [generation, _samplers, _draw], ids=lambda m: m.__name__)
-def test_examples(module: Any) -> None:
-    result = doctest.testmod(module)
-    assert result.attempted > 1
-    assert result.failed == 0

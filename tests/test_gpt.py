@@ -66,13 +66,20 @@ def test_widths() -> None:
     assert GPTConfig(d_ff=7).ff_width == 7
     swiglu = GPTConfig.llama(d_model=192, num_heads=6)
     assert swiglu.ff_width == 512
-    assert GPTConfig.llama(d_model=200, num_heads=4).ff_width % 8 == 0
+    assert GPTConfig.llama(d_model=200, num_heads=4).ff_width == 536  # 533⅓, upwards
     assert GPTConfig.llama(norm="layernorm").norm == "layernorm"
 
 
-def test_initial_weights() -> None:
+@pytest.mark.parametrize("anew", [False, True])
+def test_initial_weights(anew: bool) -> None:
     torch.manual_seed(0)
     model = GPT(GPTConfig.gpt2(vocab_size=300, d_model=96, num_layers=8, num_heads=4))
+    if anew:
+        nn.utils.vector_to_parameters(
+            torch.full_like(nn.utils.parameters_to_vector(model.parameters()), 7.0),
+            model.parameters(),
+        )
+        model.reset_parameters()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             assert not parameter.any(), name
@@ -271,6 +278,8 @@ def test_a_config_that_cannot_be(options: dict[str, Any], message: str) -> None:
 def test_a_size_of_another_type() -> None:
     with pytest.raises(TypeError, match="d_model must be an int, got float"):
         GPTConfig(d_model=768.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="bos_id must be an int, got str"):
+        GPTConfig(bos_id="<bos>")  # type: ignore[arg-type]
 
 
 IDS = random_ids(2, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from small_gpts import VARIANTS, random_ids, small_gpt
 from torch import Tensor, nn
 from torch_reference import TOLERANCE, assert_same_gradients, backward, copy_weights, randomize
 
-from lmlib.gpt import GPT, GPTConfig
+from lmlib.gpt import GPT, GPTCaches, GPTConfig
 
 transformers = pytest.importorskip("transformers")
 
@@ -205,13 +206,14 @@ def test_reorder_follows_the_beams(model: GPT) -> None:
     torch.testing.assert_close(torch.cat(got, dim=1)[keep], wanted[keep], **EXACT)
 
 
-def test_caches_can_be_copied() -> None:
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_caches_can_be_copied(copied: Callable[[GPTCaches], GPTCaches]) -> None:
     model, ids = small_gpt(), random_ids(1, 6)
     with torch.no_grad():
         caches = model.new_caches()
         for token in ids[:, :4].split(1, dim=1):
             model(token, caches=caches)
-        twin = copy.deepcopy(caches)
+        twin = copied(caches)
         other = model(ids[:, 5:], caches=twin)
         torch.testing.assert_close(model(ids[:, 4:], caches=caches), model(ids)[:, 4:], **EXACT)
         swapped = torch.cat([ids[:, :4], ids[:, 5:]], dim=1)

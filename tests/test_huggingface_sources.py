@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,21 @@ def test_a_checkpoint_that_lacks_weights_is_no_model_of_random_numbers(tmp_path:
     assert '"n_layer": 2' in text
     path.write_text(text.replace('"n_layer": 2', '"n_layer": 3'), encoding="utf-8")
     with pytest.raises(ValueError, match=r"lacks transformer\.h\.2\..* a GPT2LMHeadModel needs"):
+        from_huggingface(tmp_path)
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    case("gpt2").save_pretrained(tmp_path)
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:-50], whole[:5]):
+        weights.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"the weights are damaged or cut off \(Error while"):
+            from_huggingface(tmp_path)
+    weights.write_bytes(whole)
+    values = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**values, "n_positions": values["n_positions"] + 1}))
+    with pytest.raises(ValueError, match=r"has transformer\.wpe\.weight of another shape than its"):
         from_huggingface(tmp_path)
 
 

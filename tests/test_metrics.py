@@ -53,6 +53,7 @@ def test_perplexity_where_a_target_is_impossible_is_infinite() -> None:
     assert perplexity(logits_of(0.0, 1.0)[None], torch.tensor([0])) == math.inf
     assert perplexity_from_nll(1e6, 1) == math.inf
     assert perplexity_from_nll(math.inf, 3) == math.inf
+    assert perplexity_from_nll(709.5, 1) == math.exp(709.5)  # the largest floats are numbers yet
     assert perplexity_from_nll(0.0, 3) == 1.0
     assert perplexity_from_nll(3 * math.log(5), 3) == pytest.approx(5)
 
@@ -97,7 +98,10 @@ def test_distinct_n() -> None:
     assert distinct_n(["aab", "ab"], 1) == pytest.approx(2 / 5)
     assert distinct_n(["aab", "ab"], 2) == pytest.approx(2 / 3)  # aa ab ab: none across texts
     assert distinct_n([[1, 2, 3], [3, 2, 1]], 2) == 1.0
-    assert distinct_n([["春", "眠"], torch.tensor([1, 2]).tolist(), []], 2) == 1.0
+    assert distinct_n([["春", "眠"], [1, 2], []], 2) == 1.0
+    # What a model generates is a tensor, whose items a set would take for different ones.
+    assert distinct_n(torch.tensor([[1, 1, 2], [1, 2, 2]]), 1) == pytest.approx(2 / 6)
+    assert distinct_n([torch.tensor([1, 1]), torch.tensor([1, 1])], 2) == pytest.approx(1 / 2)
 
 
 def test_copied_line_rate() -> None:
@@ -283,6 +287,9 @@ LOGITS, TARGETS = torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.long)
         (lambda: bleu(["a"], ["a"], tokenize="ja"), ValueError, "tokenize must be one of"),
         (lambda: chrf([], []), ValueError, "hypotheses must hold at least one text, got none"),
         (lambda: chrf(["a"], ["a"], char_order=0), ValueError, "char_order must be at least 1"),
+        (lambda: chrf(["a"], ["a"], word_order=-1), ValueError, "word_order must not be negative"),
+        (lambda: chrf(["a"], ["a"], beta=0), ValueError, "beta must be at least 1, got 0"),
+        (lambda: f1([1], [1], positive=-1), ValueError, "positive must not be negative, got -1"),
         (
             lambda: accuracy([], []),
             ValueError,

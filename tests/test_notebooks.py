@@ -6,17 +6,14 @@ That their outputs are right is nbval's work (``make nbval``).
 from __future__ import annotations
 
 import pathlib
-import sys
 from typing import Any
 
 import nbformat
 import pytest
 
+from tools import notebooks
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tools import notebooks  # noqa: E402
-
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 

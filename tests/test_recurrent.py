@@ -181,6 +181,8 @@ def test_padding_anywhere_is_passed_by(
         model(first, caches=caches)
     logits = model(text, mask, caches=caches)
     assert caches.length == n + 2 * begun
+    # At padding the hidden state is zero, so that nothing but the head's bias speaks.
+    torch.testing.assert_close(logits[~mask], model.head.bias.expand_as(logits[~mask]))
     for row in range(batch):
         alone, kept = model.new_caches(), mask[row]
         if begun:

@@ -135,6 +135,21 @@ def test_dropout_acts_in_training_alone(make: Any) -> None:
     assert not torch.equal(run(), run())
 
 
+def test_dropout_stands_between_the_parts() -> None:
+    """On what goes into a layer or the head: each of these is dropped once, and nothing else."""
+    text, target_in = ids(2, 4), ids(2, 3)
+    for model, inputs, widths in (
+        (nplm(dropout=0.5), (text,), ["d_model", "d_hidden"]),
+        (lstm(dropout=0.5), (text,), ["d_model", "d_hidden"]),
+        (seq2seq(dropout=0.5), (text, target_in), ["d_model", "d_model", "d_hidden"]),
+    ):
+        seen: list[int] = []
+        model.dropout.register_forward_hook(lambda _, x, y, to=seen: to.append(y.shape[-1]))
+        model.train()(*inputs)
+        assert seen == [getattr(model.config, width) for width in widths]
+        assert all(part.dropout == 0.5 for part in model.modules() if isinstance(part, nn.LSTM))
+
+
 def test_taps() -> None:
     def names(model: nn.Module, *inputs: Tensor) -> list[str]:
         seen: list[str] = []
@@ -192,7 +207,11 @@ def test_wrong_token_ids(make: Any) -> None:
         (lambda: model(text[0]), ValueError, r"token_ids must have shape \(batch, n\), got \(3,\)"),
         (lambda: model(text[:, :0]), ValueError, "token_ids must have at least 1 token"),
         (lambda: model(text + V), ValueError, "token_ids must hold ids from 0 to 10, got"),
-        (lambda: model(text, text), TypeError, "mask must be a boolean tensor"),
+        (
+            lambda: model(text, text),
+            TypeError,
+            r"mask must be boolean \(True = no padding\), got torch.int64",
+        ),
         (lambda: model(text, text[:1] > 0), ValueError, "mask must have the shape of token_ids"),
         (lambda: model(text, num_logits=0), ValueError, "num_logits must be at least 1, got 0"),
         (lambda: model(text.to("meta")), ValueError, "token_ids must be on cpu like the model"),
@@ -209,6 +228,8 @@ def test_wrong_token_ids(make: Any) -> None:
 
 def test_wrong_sources_targets_and_states() -> None:
     model, text = seq2seq(), ids(2, 3)
+    with pytest.raises(TypeError, match="source_mask must be boolean"):
+        model.encode(text, model.source_mask(text).long())
     memory = model.encode(text)
     cell = LSTMCell(2, 3)
     for call, message in (
@@ -216,6 +237,10 @@ def test_wrong_sources_targets_and_states() -> None:
         (lambda: model(text[:, :0], text), "source must have at least 1 token"),
         (lambda: model(text, text + V), "target_in must hold ids from 0 to 10"),
         (lambda: model(text, text[:, :0]), "target_in must have at least 1 token"),
+        (
+            lambda: model.encode(text, model.source_mask(text[:, 1:])),
+            r"source_mask must be broadcastable to \(2, 1, 1, 3\), got \(2, 1, 1, 2\)",
+        ),
         (lambda: model(text, text[:1]), "target_in must have as many rows as the source, 2, got 1"),
         (lambda: model.decode(text, memory[:, :2]), "memory must have shape .* with two_layers=4"),
         (lambda: model.shift_right(text + V), "target must hold ids from 0 to 10"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import pathlib
 import re
@@ -12,6 +11,8 @@ import sys
 
 import pytest
 import yaml
+
+from tools.readme import ROW, module_lines
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -100,20 +101,10 @@ def test_repository_address_stands_in_one_place() -> None:
     assert chapters <= holders
 
 
-def module_lines() -> list[str]:
-    """One row of the README's table for each file of lmlib: its name and what it says it is."""
-    rows = []
-    for path in sorted((ROOT / "lmlib").rglob("*.py")):
-        summary = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        name = path.relative_to(ROOT / "lmlib").as_posix()
-        rows.append(f"| `{name}` | {summary.splitlines()[0].replace('``', '`')} |")
-    return rows
-
-
 def test_readme_gives_every_module_one_line() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = re.findall(r"^\| `\S+\.py` \| .+ \|$", readme, flags=re.M)
-    assert table == module_lines()
+    table = [row.strip() for row in ROW.findall(readme)]
+    assert table == module_lines(), "python -m tools.readme writes the table anew"
 
 
 def test_nothing_names_one_machine_or_a_package_registry() -> None:

@@ -103,6 +103,7 @@ def test_filters_leave_what_they_keep_and_their_input() -> None:
     assert top_p_filter(logits, 0.5).tolist() == [out, out, logits[2], logits[3]]
     assert top_p_filter(logits, 0.39).tolist() == [out, out, out, logits[3]]
     assert min_p_filter(logits, 0.6).tolist() == [out, out, logits[2], logits[3]]
+    assert min_p_filter(logits, 1.0).tolist() == [out, out, out, logits[3]]
     for same in (top_k_filter(logits, 4), top_p_filter(logits, 1.0), top_k_filter(logits, 99)):
         assert same.tolist() == before.tolist()
     assert torch.equal(logits, before)
@@ -126,6 +127,13 @@ def test_filters_take_any_leading_dimensions_and_keep_the_dtype() -> None:
 def test_top_p_1_keeps_every_token_of_a_long_tail() -> None:
     logits = -torch.arange(40.0) * 2  # the last cannot be seen beside 1 in float32
     assert torch.equal(top_p_filter(logits, 1.0), logits)
+
+
+def test_the_nucleus_of_bfloat16_logits_is_that_of_the_same_numbers() -> None:
+    logits = (-torch.arange(40.0) / 4).bfloat16()
+    for p in (0.5, 0.9, 0.99, 0.999, 0.9999):
+        kept = top_p_filter(logits.double(), p).isfinite()
+        assert torch.equal(top_p_filter(logits, p).isfinite(), kept)
 
 
 def test_of_equal_tokens_the_nucleus_takes_the_first() -> None:

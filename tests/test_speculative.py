@@ -261,6 +261,10 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"temperature": 0.0}, "for temperature 0 use greedy_search"),
     ({"top_p": 2.0}, "top_p must be above 0 and at most 1, got 2"),
     ({"generator": PortableGenerator(0)}, "generator has nothing to draw in greedy search"),
+    (
+        {"temperature": 1.0, "generator": [PortableGenerator(0)] * 2},
+        "generator must be one or one for each of 1 rows, got 2",
+    ),
     ({"stop": [V]}, "stop must hold ids from 0 to 29, got 30"),
     ({"suppress": range(V)}, "suppress must leave at least one of the 30 tokens"),
     ({"suppress": [V]}, "suppress must hold ids from 0 to 29, got 30"),

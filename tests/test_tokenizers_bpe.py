@@ -160,6 +160,7 @@ def pattern_of(text: str):  # type: ignore[no-untyped-def]
     ("change", "message"),
     [
         ({"model": {"type": "WordPiece", "vocab": {}}}, '"model" has no "merges"'),
+        ({"model": {"merges": [], "ignore_merges": True}}, "asks for ignore_merges=True, which is"),
         ({"normalizer": {"type": "NFC"}}, "asks for a normalizer"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, r"must cut the text by ByteLevel"),
         ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "must cut the text"),
@@ -318,6 +319,9 @@ def test_readable() -> None:
     assert tokenizer.readable(EOS) == EOS
     assert tokenizer.token_bytes(tokenizer.eos_id) == b""
     assert tokenizer.readable(tokenizer.merges[0].token).startswith("<")
+    # U+FFFD is a text like any other if its three bytes stand there.
+    replacement = BPETokenizer.train(["\ufffd"] * 9, 259 + 2)
+    assert replacement.readable(replacement.vocab[-1]) == "\ufffd"
 
 
 @pytest.mark.parametrize(

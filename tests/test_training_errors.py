@@ -25,6 +25,7 @@ from lmlib.training import (
     seq2seq_loss,
     split_batch,
     stack,
+    summed_cross_entropy,
 )
 
 # ------------------------------------------------------------------ errors
@@ -202,6 +203,26 @@ IDS = torch.ones(2, 4, dtype=torch.long)
             lambda: language_model_loss(LINEAR, (IDS, IDS[:, 1:] > 0)),
             ValueError,
             r"mask must have the shape of token_ids, \(2, 4\), got \(2, 3\)",
+        ),
+        (
+            lambda: summed_cross_entropy(X, torch.tensor([0, 1, 2])),
+            ValueError,
+            "targets must hold ids from 0 to 1, or -100 for no target: Target 2 is out of bounds",
+        ),
+        (
+            lambda: summed_cross_entropy(X, torch.tensor([0, 1, -1])),
+            ValueError,
+            "targets must hold ids from 0 to 1, or -100 for no target: Target -1 is out of bounds",
+        ),
+        (
+            lambda: summed_cross_entropy(X, torch.zeros(3)),
+            TypeError,
+            "targets must hold integer token ids, got torch.float32",
+        ),
+        (
+            lambda: cross_entropy(X, torch.zeros(3)),
+            TypeError,
+            "targets must hold integer token ids, got torch.float32",
         ),
         (lambda: seq2seq_loss(LINEAR, IDS), TypeError, r"batch must be \(source, target\)"),
         (lambda: classification_loss(LINEAR, X), TypeError, r"batch must be \(\*inputs, labels\)"),

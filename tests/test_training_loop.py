@@ -212,12 +212,28 @@ def test_a_step_whose_float16_gradient_overflows_is_skipped() -> None:
     assert not state[-1]
 
 
+def test_float16_is_clipped_at_its_true_length() -> None:
+    """The loss is scaled by 65536: a gradient that still is would be shortened to nothing."""
+    rows = {}
+    for dtype in (None, "float16"):
+        model = nn.Linear(2, 1, bias=False)
+        nn.init.ones_(model.weight)
+        config = TrainConfig(
+            max_steps=1, learning_rate=0.1, autocast=dtype, clip_norm=0.1, eps=0.1, weight_decay=0.0
+        )
+        batch = (torch.full((4, 2), 0.125), torch.ones(4, 1))  # nothing overflows
+        result = train(model, [batch], config, loss_fn=squared_error)
+        rows[dtype] = (result.history[0]["grad_norm"], model.weight.detach())
+    assert rows["float16"][0] == pytest.approx(rows[None][0], rel=1e-3)
+    torch.testing.assert_close(rows["float16"][1], rows[None][1], rtol=0, atol=1e-4)
+
+
 def test_a_gradient_that_float16_cannot_hold_stops_the_run() -> None:
     def vertical(model: nn.Module, batch: Tensor) -> Loss:
         return Loss((model(batch).float() * 1e12).sum(), len(batch))
 
     config = TrainConfig(max_steps=50, autocast="float16")
-    with pytest.raises(FloatingPointError, match="no scale makes the float16 gradient finite at"):
+    with pytest.raises(FloatingPointError, match="no scale makes the float16 gradient finite, at"):
         train(nn.Linear(2, 1), [torch.ones(4, 2)], config, loss_fn=vertical)
 
 
@@ -226,7 +242,8 @@ def test_a_parameter_without_a_gradient_stays() -> None:
     model.pooler = nn.Linear(8, 8)
     model.embedding.weight.requires_grad_(False)
     before = weights(model)
-    train(model, [random_ids(3, 6)], TrainConfig(max_steps=2, weight_decay=0.5))
+    config = TrainConfig(max_steps=2, weight_decay=0.5, accumulate=2)
+    train(model, [random_ids(3, 6)], config)
     after = weights(model)
     for name in before:
         same = name.startswith("pooler") or name == "embedding.weight"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from small_models import PAD
 from small_models import random_ids as ids
 from small_models import small_transformer as make
-from torch import nn
+from torch import Tensor, nn
 from torch_reference import (
     TOLERANCE,
     assert_same_gradients,
@@ -282,8 +284,8 @@ def test_a_state_dict_restores_the_model() -> None:
         ({"positions": "alibi"}, "positions must be one of .*'alibi'"),
         ({"positions": "rotary", "num_heads": 16}, "must be even for positions='rotary', got 1"),
         ({"norm_eps": -1e-5}, "norm_eps must not be negative"),
-        ({"pad_id": 30}, r"pad_id must lie in 0 … vocab_size − 1 = 29, got 30"),
-        ({"eos_id": -1}, "eos_id must lie in 0 .*got -1"),
+        ({"pad_id": 30}, "pad_id must be below vocab_size=30 and not negative, got 30"),
+        ({"eos_id": -1}, "eos_id must be below vocab_size=30 .*got -1"),
         ({"eos_id": 0}, "pad_id must differ from eos_id.*got pad_id=0, eos_id=0"),
         ({"tie_positions": False}, "tie_positions=False is for positions='learned'.*'sinusoidal'"),
     ],
@@ -294,8 +296,9 @@ def test_bad_configs(options: dict[str, Any], message: str) -> None:
 
 
 def test_sizes_are_integers() -> None:
-    with pytest.raises(TypeError, match="d_ff must be an int, got float"):
-        make(d_ff=20.0)
+    for name in ("d_ff", "eos_id"):
+        with pytest.raises(TypeError, match=f"{name} must be an int, got float"):
+            make(**{name: 20.0})
     with pytest.raises(dataclasses.FrozenInstanceError):
         make().config.d_model = 8  # type: ignore[misc]
 
@@ -338,5 +341,56 @@ def test_bad_memory_and_masks() -> None:
         model.decode(target_in, memory[..., :8], mask)
     with pytest.raises(ValueError, match="mask must be broadcastable to"):
         model.decode(target_in, memory, mask[..., :2])
-    with pytest.raises(TypeError, match="mask must be boolean"):
+    with pytest.raises(TypeError, match="source_mask must be boolean"):
         model.encode(source, mask.float())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda y, m, s: (y[:1], m[:1], s[:1]),
+            "target_in must have as many rows as the caches, 2",
+        ),
+        (lambda y, m, s: (y, m[:, :3], s[..., :3]), "memory must be the one .* of 4 tokens, got 3"),
+        (lambda y, m, s: (y, m, s[..., :2]), "source_mask must be broadcastable to"),
+        (lambda y, m, s: (y, m, s.to("meta")), "source_mask must be on cpu like the rest"),
+        (lambda y, m, s: (y + 30, m, s), "target_in must hold ids from 0 to 29"),
+    ],
+)
+def test_a_refused_token_leaves_the_caches_as_they_were(
+    change: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]], message: str
+) -> None:
+    model, source, target_in = make(), ids(2, 4), ids(2, 3)
+    memory, mask = model.encode(source), model.source_mask(source)
+    caches = model.new_caches()
+    model.decode(target_in[:, :2], memory, mask, caches=caches)
+    with pytest.raises(ValueError, match=message):
+        model.decode(*change(target_in[:, 2:], memory, mask), caches=caches)
+    last = model.decode(target_in[:, 2:], memory, mask, caches=caches)
+    torch.testing.assert_close(last, model.decode(target_in, memory, mask)[:, 2:])
+
+
+def test_caches_of_another_model() -> None:
+    model, source = make(), ids(1, 4)
+    caches = make(num_decoder_layers=3).new_caches()
+    with pytest.raises(ValueError, match="caches must be for 2 layers, got 3"):
+        model.decode(ids(1, 2), model.encode(source), None, caches=caches)
+
+
+def test_an_empty_target_cannot_be_shifted() -> None:
+    with pytest.raises(ValueError, match=r"target must have at least 1 token, got shape \(2, 0\)"):
+        make().shift_right(ids(2, 0))
+
+
+def test_a_copy_of_the_caches_goes_on_by_itself() -> None:
+    model, source, target_in = make(), ids(2, 4), ids(2, 5)
+    memory, mask = model.encode(source), model.source_mask(source)
+    caches = model.new_caches()
+    model.decode(target_in[:, :2], memory, mask, caches=caches)
+    twin = copy.copy(caches)
+    other = (target_in + 1) % 30
+    for tokens, own in ((other, caches), (target_in, twin)):
+        last = model.decode(tokens[:, 2:], memory, mask, caches=own)
+        whole = torch.cat([target_in[:, :2], tokens[:, 2:]], dim=1)
+        torch.testing.assert_close(last, model.decode(whole, memory, mask)[:, 2:])

@@ -82,8 +82,8 @@ def from_huggingface(
         FileNotFoundError: there is no such directory.
         OSError: the model can be had neither from the hub nor from the cache.
         TypeError: ``source`` is something else.
-        ValueError: the model is of another class, or its config holds something that lmlib does
-            not have; the message names the field.
+        ValueError: the model is of another class, its config holds something that lmlib does not
+            have (the message names the field), or its weights are damaged or do not fit it.
     """
     transformers = _transformers()
     if isinstance(source, nn.Module):
@@ -110,6 +110,8 @@ def _unknown_class(what: str, name: str) -> ValueError:
 
 def _load(transformers: Any, source: str, dtype: torch.dtype | None, local: bool) -> nn.Module:
     """The transformers model of a directory or a hub."""
+    from safetensors import SafetensorError
+
     is_directory = os.path.isdir(source)
     if is_directory:
         _check_directory(Path(source))
@@ -127,12 +129,18 @@ def _load(transformers: Any, source: str, dtype: torch.dtype | None, local: bool
             version = int(transformers.__version__.split(".")[0])
             options["dtype" if version >= 5 else "torch_dtype"] = dtype or "auto"
             model, report = getattr(transformers, name).from_pretrained(
-                source, output_loading_info=True, **options
+                source, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
     except OSError as error:
         where = "in that directory" if is_directory else "on the hub or in the local cache"
         first = str(error).strip().partition("\n")[0]
         raise OSError(f"{source!r}: no usable model {where} ({first})") from error
+    except SafetensorError as error:
+        raise ValueError(f"{source!r}: the weights are damaged or cut off ({error})") from error
+    if mismatched := sorted(key[0] for key in report["mismatched_keys"]):
+        raise ValueError(
+            f"{source!r} has {listed(mismatched)} of another shape than its config says"
+        )
     missing = sorted(report["missing_keys"])
     bare = getattr(model, "bert", model)
     if missing and name == "BertModel" and all(key.startswith("pooler.") for key in missing):

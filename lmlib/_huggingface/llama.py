@@ -147,7 +147,7 @@ def from_lmlib(model: GPT) -> tuple[nn.Module, dict[str, Tensor]]:
         "num_key_value_heads": config.num_kv_heads or config.num_heads,
         "head_dim": config.head_width,
         "intermediate_size": config.ff_width,
-        # Both spellings, of transformers 4 and 5, for a config made from them.
+        # The spelling of transformers 4, which transformers 5 moves into ``rope_parameters``.
         "rope_theta": config.rotary_base,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,

@@ -281,9 +281,9 @@ def pretraining_loss(
     Raises:
         TypeError, ValueError: labels of the wrong shape or kind, or not as many as logits.
     """
-    check_ids("mlm_labels", mlm_labels, "batch, n")
-    logits, labels = output.mlm_logits, mlm_labels.flatten().long()
+    logits = output.mlm_logits
     _check_labels("mlm_labels", mlm_labels, "batch, n", logits.shape[-1])
+    labels = mlm_labels.flatten().long()
     if logits.dim() == 2:
         labels = labels[labels != IGNORED]
     logits = logits.flatten(end_dim=-2)
@@ -317,8 +317,9 @@ def bert_loss(model: nn.Module, batch: PreTrainingBatch) -> tuple[Tensor, Tensor
     """
     predict_at = batch.mlm_labels != IGNORED
     output = model(batch.token_ids, batch.segment_ids, batch.mask, predict_at=predict_at)
-    targets = predict_at.sum().clamp(min=1)
-    return pretraining_loss(output, batch.mlm_labels, batch.nsp_labels).total * targets, targets
+    num_masked = predict_at.sum().clamp(min=1)
+    loss = pretraining_loss(output, batch.mlm_labels, batch.nsp_labels)
+    return loss.total * num_masked, num_masked
 
 
 def _mean_loss(logits: Tensor, labels: Tensor) -> Tensor:

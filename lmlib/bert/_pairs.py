@@ -52,7 +52,7 @@ def next_sentence_pairs(
         for own, document in enumerate(documents)
         for first, follows in itertools.pairwise(document)
     ]
-    # All draws at once; their range is so wide that the remainder of a division is uniform.
+    # All draws at once; their range is so wide that remainders are as good as uniform.
     draws = torch.randint(2**62, (len(neighbours), 3), generator=generator).tolist()
     pairs = []
     for (own, first, follows), (coin, where, at) in zip(neighbours, draws, strict=True):

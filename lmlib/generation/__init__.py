@@ -21,7 +21,7 @@ from typing import Any
 from lmlib._checks import check_positive
 from lmlib.generation._base import Generation, Model, PromptLike
 from lmlib.generation._beam import beam_search
-from lmlib.generation._draw import Generators, PortableGenerator, draw
+from lmlib.generation._draw import Generators, PortableGenerator, check_generators, draw
 from lmlib.generation._samplers import (
     check_temperature,
     min_p_filter,
@@ -65,6 +65,11 @@ def generate(
     min_p: float | None = None,
     num_beams: int = 1,
     generator: Generators = None,
+    repetition_penalty: float | None = None,
+    suppress: Sequence[int] = (),
+    eos_id: int | Sequence[int] | None = None,
+    stop: Sequence[int | Sequence[int]] = (),
+    use_cache: bool = True,
     **options: Any,
 ) -> Generation:
     """Continue each prompt: the one entry to `greedy_search`, `sample` and `beam_search`.
@@ -83,18 +88,14 @@ def generate(
         temperature, top_k, top_p, min_p: see the filter of that name.
         num_beams: how many continuations beam search pursues.
         generator: the source of random numbers: see `sample`.
-        options: those of the function that it comes to. All know
-
-            - repetition_penalty: see `repetition_penalty_filter`; prompt and text count.
-            - suppress: ids that are never written.
-            - eos_id: the id (or ids) that ends a text; the config's if not given, ``()`` for none.
-            - stop: more ends: a list of ids and of lists of ids.
-            - use_cache: use the model's caches, if it has any. The tokens are the same.
-
-            Greedy search and sampling know on_overflow: what to do where prompt and
-            max_new_tokens exceed the model's max_seq_len. "error" refuses; with "slide" the model
-            sees its last max_seq_len tokens (without caches: each token's position changes).
-            Beam search knows num_return, length_penalty and early_stopping.
+        repetition_penalty: see `repetition_penalty_filter`; prompt and new tokens count.
+        suppress: ids that are never written.
+        eos_id: the id (or ids) that ends a text; the config's if None, ``()`` for none at all.
+        stop: more ends: a list of ids and of lists of ids. Only new tokens make an end.
+        use_cache: use the model's caches, if it has any. The tokens are the same.
+        options: the rest of what the function knows that it comes to: on_overflow (see
+            `greedy_search`); with beams num_return, length_penalty and early_stopping (see
+            `beam_search`).
 
     Returns:
         a `Generation`: token_ids, log_probs, why each row ended.
@@ -106,7 +107,16 @@ def generate(
     check_positive("num_beams", num_beams)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     asked = [name for name, value in given.items() if value is not None]
-    options = {"max_new_tokens": max_new_tokens, "source": source, **options}
+    options = {
+        "max_new_tokens": max_new_tokens,
+        "source": source,
+        "repetition_penalty": repetition_penalty,
+        "suppress": suppress,
+        "eos_id": eos_id,
+        "stop": stop,
+        "use_cache": use_cache,
+        **options,
+    }
     if num_beams > 1:
         if asked:
             raise ValueError(f"num_beams={num_beams} does not sample: it takes no {asked[0]}")
@@ -116,8 +126,7 @@ def generate(
     if asked:
         options.update({name: given[name] for name in asked})
         return sample(model, prompt, generator=generator, **options)
-    if generator is not None:
-        raise ValueError("generator has nothing to draw in greedy search: give a temperature too")
+    check_generators(generator, batch=1, sampling=False)
     return greedy_search(model, prompt, **options)
 
 
@@ -136,7 +145,12 @@ def greedy_search(
 ) -> Generation:
     """Write the most probable token, again and again; of equals the smallest id.
 
-    For the arguments, what is returned and raised see `generate`.
+    Args:
+        on_overflow: what to do where prompt and max_new_tokens exceed the model's max_seq_len.
+            "error" refuses; with "slide" the model sees its last max_seq_len tokens (without
+            caches: each token's position changes).
+
+    For the other arguments, what is returned and raised see `generate`.
     """
     return Writer(
         model,
@@ -183,6 +197,7 @@ def sample(
         generator: a ``torch.Generator``, anything with ``random()`` (a `PortableGenerator`,
             Python's ``random.Random``), a function that gives numbers in [0, 1), or a list of
             these, one for each row. torch's default generator if None.
+        on_overflow: see `greedy_search`.
 
     For the other arguments, what is returned and raised see `generate`.
     """
@@ -212,18 +227,37 @@ def stream(
     *,
     max_new_tokens: int,
     source: PromptLike | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    generator: Generators = None,
+    repetition_penalty: float | None = None,
+    suppress: Sequence[int] = (),
+    eos_id: int | Sequence[int] | None = None,
+    stop: Sequence[int | Sequence[int]] = (),
+    use_cache: bool = True,
+    on_overflow: str = "error",
     need_distributions: bool = False,
-    **options: Any,
 ) -> Iterator[Step]:
     """The same tokens as `sample`'s or `greedy_search`'s, each as soon as it is written.
 
-    It samples if one of temperature, top_k, top_p, min_p is given. The arguments are checked at
-    the call; the model runs, and is in eval mode, only while a step is being asked for.
+    It samples if one of temperature, top_k, top_p, min_p is given. The model runs, and is in eval
+    mode, only while a step is being asked for. (Beam search has no stream: it writes no token for
+    good till its end.)
 
     Args:
-        need_distributions: give the probabilities before and after each filter with each step.
-        options: those of `sample`, or of `greedy_search`. Not for beam search, which writes no
-            token for good till its end.
+        on_overflow: see `greedy_search`.
+        need_distributions: give with each step the probabilities before and after each filter.
+
+    For the other arguments see `generate` and `sample`.
+
+    Returns:
+        an iterator of `Step`: one new token for each row that goes on. It ends with the last row.
+
+    Raises:
+        TypeError, ValueError: see `generate`. What can be known without the model is said at the
+            call, the rest (an id outside the vocabulary, nothing left to draw) by the iterator.
 
     >>> import torch
     >>> def even(token_ids):
@@ -233,5 +267,20 @@ def stream(
     [1] tensor([[0.0000, 0.3333, 0.3333, 0.3333]])
     [1] tensor([[0.0000, 0.3333, 0.3333, 0.3333]])
     """
-    writer = Writer(model, prompt, source, max_new_tokens, **options)
-    return writer.stream(need_distributions)
+    return Writer(
+        model,
+        prompt,
+        source,
+        max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        generator=generator,
+        repetition_penalty=repetition_penalty,
+        suppress=suppress,
+        eos_id=eos_id,
+        stop=stop,
+        use_cache=use_cache,
+        on_overflow=on_overflow,
+    ).stream(need_distributions)

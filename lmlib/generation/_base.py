@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lmlib._checks import check_positive
 
-__all__ = ["Endings", "Generation", "PromptLike", "evaluating", "prompt_rows"]
+__all__ = ["Endings", "Generation", "Model", "PromptLike", "evaluating", "prompt_rows"]
 
 PromptLike = Tensor | Sequence[int] | Sequence[Sequence[int]]
 Model = Callable[..., Any]
@@ -62,10 +62,10 @@ class Endings:
         stop: Sequence[int | Sequence[int]],
     ) -> None:
         eos_id = config_of(model, "eos_id") if eos_id is None else eos_id
-        self.eos_ids = [] if eos_id is None else [eos_id] if isinstance(eos_id, int) else [*eos_id]
-        if isinstance(stop, int):
-            raise TypeError(f"stop must be a list of ids or of lists of ids, got {stop}")
-        self.stops = [[end] if isinstance(end, int) else [*end] for end in stop]
+        self.eos_ids = [] if eos_id is None else id_list("eos_id", eos_id)
+        if isinstance(stop, str) or not isinstance(stop, Iterable):
+            raise TypeError(f"stop must be a list of ids or of lists of ids, got {stop!r}")
+        self.stops = [id_list("stop", end) for end in stop]
         if [] in self.stops:
             raise ValueError("stop must not hold an empty sequence, which would end every text")
 
@@ -88,23 +88,49 @@ class Endings:
         return None
 
 
-def prompt_rows(prompt: PromptLike | None, model: Model, batch: int = 1) -> list[list[int]]:
+def prompt_rows(
+    model: Model, prompt: PromptLike | None, source: PromptLike | None = None
+) -> list[list[int]]:
     """The prompt as one list of ids a row.
 
     Args:
         prompt: ids of one row (a list or an (n,) tensor) or of several (a list of lists, a
-            (batch, n) tensor); BOS alone if None.
-        batch: how many rows of BOS.
+            (batch, n) tensor); BOS alone if None, once for each row of the source.
+        source: in the same forms, what an encoder–decoder's encoder reads.
 
     Raises:
-        TypeError, ValueError: not integers, or a row without tokens.
+        TypeError, ValueError: not integers, a row without tokens, numbers of rows that differ, a
+            model that does not go with a source or without one.
     """
+    batch = 1
+    if source is not None:
+        if hasattr(model, "new_caches") and not has_encoder(model):
+            raise ValueError(
+                f"source is for an encoder–decoder, and {type(model).__name__} has no encoder"
+            )
+        batch = len(id_rows("source", source))
+    elif has_encoder(model):
+        raise ValueError(f"source must be given, for {type(model).__name__} is an encoder–decoder")
     if prompt is None:
         bos_id = config_of(model, "bos_id")
         if bos_id is None:
             raise ValueError("prompt must be given, for the model's config has no bos_id")
         return [[bos_id]] * batch
-    return id_rows("prompt", prompt)
+    rows = id_rows("prompt", prompt)
+    if source is not None and len(rows) != batch:
+        raise ValueError(f"prompt must have one row for each source, {batch}, got {len(rows)}")
+    return rows
+
+
+def id_list(name: str, ids: int | Iterable[int] | Tensor) -> list[int]:
+    """One id or several, as a list."""
+    given: Any = ids.tolist() if isinstance(ids, Tensor) else ids
+    given = [given] if isinstance(given, int) else given
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        given = [given]  # for the message
+    given = list(given)
+    _check_integers(name, given)
+    return given
 
 
 def id_rows(name: str, ids: PromptLike) -> list[list[int]]:
@@ -125,15 +151,24 @@ def id_rows(name: str, ids: PromptLike) -> list[list[int]]:
                 if isinstance(row, Sequence)
                 else f"{name} must hold ids or rows of ids, not both"
             )
-        for token_id in row:
-            if isinstance(token_id, bool) or not isinstance(token_id, int):
-                raise TypeError(f"{name} must hold integer token ids, got {token_id!r}")
+        _check_integers(name, row)
     return [list(row) for row in rows]
+
+
+def _check_integers(name: str, ids: Sequence[Any]) -> None:
+    for token_id in ids:
+        if isinstance(token_id, bool) or not isinstance(token_id, int):
+            raise TypeError(f"{name} must hold integer token ids, got {token_id!r}")
 
 
 def config_of(model: Model, name: str) -> Any:
     """What the model's config says, or None where it says nothing or there is none."""
     return getattr(getattr(model, "config", None), name, None)
+
+
+def has_encoder(model: Model) -> bool:
+    """Is it an encoder–decoder whose memory can be computed once, as a `Transformer` is?"""
+    return all(hasattr(model, name) for name in ("encode", "decode", "source_mask"))
 
 
 def device_of(model: Model) -> torch.device:

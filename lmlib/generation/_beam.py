@@ -18,7 +18,7 @@ from lmlib.generation._base import (
     check_room,
     check_vocabulary,
     evaluating,
-    id_rows,
+    id_list,
     nothing_left,
     prompt_rows,
     wide,
@@ -84,9 +84,9 @@ def beam_search(
     where every beam ends. The tokens are those of transformers' ``generate``.
 
     Args:
-        num_beams: how many beams. One is not `greedy_search`: it looks past an EOS.
+        num_beams: how many beams a row has. One is not `greedy_search`: it looks past an EOS.
         num_return: how many texts a row returns, the best first; at most num_beams.
-        length_penalty: above 0 favours long texts, below 0 short ones.
+        length_penalty: above 0 favours long texts, below 0 short ones; from -50 to 50.
         early_stopping: when can no beam get among those kept? True: as soon as num_beams are
             kept. False: when its score, had it ended now, would be too low. "never": when its
             score would be so at any length, for log-probabilities only fall.
@@ -105,11 +105,12 @@ def beam_search(
     if num_return > num_beams:
         raise ValueError(f"num_return must be at most num_beams={num_beams}, got {num_return}")
     check_choice("early_stopping", early_stopping, (True, False, "never"))
-    if not math.isfinite(length_penalty):
-        raise ValueError(f"length_penalty must be a finite number, got {length_penalty}")
+    if not -50 <= length_penalty <= 50:  # beyond, length ** length_penalty may overflow
+        raise ValueError(f"length_penalty must be from -50 to 50, got {length_penalty}")
+    suppress = id_list("suppress", suppress)
     filters = make_filters(repetition_penalty=repetition_penalty, suppress=suppress)
     endings = Endings(model, eos_id, stop)
-    rows = prompt_rows(prompt, model, 1 if source is None else len(id_rows("source", source)))
+    rows = prompt_rows(model, prompt, source)
     check_room(rows, max_new_tokens, model)
     batch = len(rows)
     searches = [
@@ -255,7 +256,7 @@ class _RowSearch:
             return False
         if len(self.finished) < self.num_beams:
             return True
-        if self.early_stopping is True:
+        if self.early_stopping and self.early_stopping != "never":
             return False
         # A negative total is divided by length^penalty: with a penalty above 0 the longest text
         # would score best.

@@ -11,7 +11,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Generator", "Generators", "PortableGenerator", "draw", "uniforms"]
+__all__ = [
+    "Generator",
+    "Generators",
+    "PortableGenerator",
+    "check_generators",
+    "draw",
+    "uniforms",
+]
 
 
 class HasRandom(Protocol):
@@ -68,17 +75,36 @@ def uniforms(generator: Generators, batch: int) -> Tensor:
         return u.cpu().double()
     if isinstance(generator, Sequence):
         return torch.cat([uniforms(each, 1) for each in generator])
+    random = _numbers_of(generator)
+    numbers = [float(random()) for _ in range(batch)]
+    for number in numbers:
+        if not 0 <= number < 1:
+            raise ValueError(f"generator must give numbers from 0 to below 1, got {number}")
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _numbers_of(generator: HasRandom | Callable[[], float]) -> Callable[[], float]:
+    """The function that gives the next number."""
     random = generator.random if hasattr(generator, "random") else generator
     if not callable(random):
         raise TypeError(
             "generator must be a torch.Generator, something with random() in [0, 1), or one of "
             f"these for each row, got {type(generator).__name__}"
         )
-    numbers = [float(random()) for _ in range(batch)]
-    for number in numbers:
-        if not 0 <= number < 1:
-            raise ValueError(f"generator must give numbers from 0 to below 1, got {number}")
-    return torch.tensor(numbers, dtype=torch.float64)
+    return random
+
+
+def check_generators(generator: Generators, batch: int, *, sampling: bool) -> None:
+    """The generator, if there is one, has something to do, and is one or one for each row."""
+    if generator is not None and not sampling:
+        raise ValueError("generator has nothing to draw in greedy search: give a temperature too")
+    if isinstance(generator, Sequence) and len(generator) != batch:
+        raise ValueError(
+            f"generator must be one or one for each of {batch} rows, got {len(generator)}"
+        )
+    for each in generator if isinstance(generator, Sequence) else [generator]:
+        if each is not None and not isinstance(each, torch.Generator):
+            _numbers_of(each)
 
 
 class PortableGenerator:

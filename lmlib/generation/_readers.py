@@ -10,13 +10,12 @@ decoding). `make_reader` chooses the reader that fits the model:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from lmlib.generation._base import Model, config_of, device_of, id_rows
+from lmlib.generation._base import Model, PromptLike, config_of, device_of, has_encoder, id_rows
 
 __all__ = ["CachedReader", "PlainReader", "Reader", "make_reader"]
 
@@ -158,7 +157,7 @@ class _Conditioned:
         self.inner = model
         self.source = source
         self.config = getattr(model, "config", None)
-        self.has_memory = all(hasattr(model, name) for name in ("encode", "decode", "source_mask"))
+        self.has_memory = has_encoder(model)
         if self.has_memory:
             self.mask = model.source_mask(source)
             self.memory = model.encode(source, self.mask)
@@ -183,7 +182,7 @@ def make_reader(
     model: Model,
     rows: list[list[int]],
     *,
-    source: Tensor | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    source: PromptLike | None = None,
     use_cache: bool = True,
     window: int | None = None,
     crop: bool = False,
@@ -199,7 +198,7 @@ def make_reader(
     """
     reading: Any = model
     if source is not None:
-        reading = _Conditioned(model, _source_tensor(model, source, len(rows)))
+        reading = _Conditioned(model, _source_tensor(model, source))
         # A decoder knows no mask for its own tokens: unequal prompts go without caches.
         use_cache = use_cache and len({len(row) for row in rows}) == 1
     use_cache = use_cache and window is None and hasattr(reading, "new_caches")
@@ -208,10 +207,9 @@ def make_reader(
     return PlainReader(reading, device_of(model), len(rows), window)
 
 
-def _source_tensor(model: Model, source: Any, batch: int) -> Tensor:
+def _source_tensor(model: Model, source: PromptLike) -> Tensor:
+    """The rows of the source, filled up on the right: (batch, n_source)."""
     rows = id_rows("source", source)
-    if len(rows) != batch:
-        raise ValueError(f"prompt must have one row for each source, {len(rows)}, got {batch}")
     width, pad_id = max(map(len, rows)), config_of(model, "pad_id")
     if pad_id is None and any(len(row) < width for row in rows):
         raise ValueError("source must have rows of equal length, for the model has no pad_id")

@@ -1,7 +1,7 @@
 """Filters on logits: what may not be drawn becomes −∞.
 
 Pure functions from logits to logits, public through `lmlib.generation`. They are applied in one
-order, that of `FILTERS`::
+order::
 
     suppress → repetition penalty → temperature → top-k → top-p → min-p
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lmlib._checks import check_ids, check_positive, check_tensor
+from lmlib.generation._base import wide
 
 __all__ = [
     "make_filters",
@@ -30,8 +31,6 @@ __all__ = [
 # Logits (batch, vocab_size) and which tokens each row holds already, (batch, vocab_size) boolean
 # (None where no filter asks), to logits (batch, vocab_size).
 Filter = Callable[[Tensor, "Tensor | None"], Tensor]
-
-FILTERS = ("suppress", "repetition_penalty", "temperature", "top_k", "top_p", "min_p")
 
 
 def temperature_filter(logits: Tensor, temperature: float) -> Tensor:
@@ -102,7 +101,7 @@ def top_p_filter(logits: Tensor, top_p: float) -> Tensor:
         return logits
     # stable: of equal logits the smaller id comes first, on every machine.
     falling, order = logits.sort(dim=-1, descending=True, stable=True)
-    probs = falling.softmax(dim=-1)
+    probs = wide(falling).softmax(dim=-1)  # a sum in bfloat16 would miss p by 1/256
     before = probs.cumsum(dim=-1) - probs  # the mass of all that are more probable: 0 at first
     out = before >= top_p
     return logits.masked_fill(torch.empty_like(out).scatter_(-1, order, out), -math.inf)
@@ -136,8 +135,9 @@ def repetition_penalty_filter(
 ) -> Tensor:
     """Make the tokens that occur already less probable (Keskar et al. 2019, §4.1).
 
-    Their logit is divided by the penalty where it is positive and multiplied where it is not,
-    once, however often they occur.
+    Their logit is divided by the penalty where it is positive and multiplied where it is not (the
+    paper divides everywhere, by which a negative logit would rise), once, however often they
+    occur.
 
     Args:
         logits: (..., vocab_size).
@@ -198,7 +198,7 @@ def make_filters(
     repetition_penalty: float | None = None,
     suppress: Sequence[int] = (),
 ) -> dict[str, Filter]:
-    """The filters asked for, by name, in the order of `FILTERS`; each argument is checked.
+    """The filters asked for, by name, in the order in which they act; each argument is checked.
 
     Args:
         suppress: ids that are never drawn. For the others see the filter of that name; None

@@ -19,10 +19,11 @@ from lmlib.generation._base import (
     check_vocabulary,
     config_of,
     evaluating,
+    id_list,
     nothing_left,
     prompt_rows,
 )
-from lmlib.generation._draw import Generator, draw, uniforms
+from lmlib.generation._draw import Generator, check_generators, draw, uniforms
 from lmlib.generation._readers import make_reader
 from lmlib.generation._samplers import Filter, make_filters, seen_tokens
 
@@ -95,6 +96,7 @@ def speculative_generate(
         TypeError, ValueError: see `generate`; several rows; unequal vocabularies.
     """
     check_positive("num_draft", num_draft)
+    suppress = id_list("suppress", suppress)
     filters = make_filters(
         temperature=temperature,
         top_k=top_k,
@@ -104,11 +106,10 @@ def speculative_generate(
         suppress=suppress,
     )
     sampling = any(value is not None for value in (temperature, top_k, top_p, min_p))
-    if generator is not None and not sampling:
-        raise ValueError("generator has nothing to draw in greedy search: give a temperature too")
-    rows = prompt_rows(prompt, target)
+    rows = prompt_rows(target, prompt)
     if len(rows) != 1:
         raise ValueError(f"prompt must be one row for speculative decoding, got {len(rows)}")
+    check_generators(generator, 1, sampling=sampling)
     for model in (target, draft):
         check_room(rows, max_new_tokens, model)
     endings = Endings(target, eos_id, stop)

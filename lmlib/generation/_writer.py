@@ -23,12 +23,12 @@ from lmlib.generation._base import (
     check_vocabulary,
     config_of,
     evaluating,
-    id_rows,
+    id_list,
     nothing_left,
     prompt_rows,
     wide,
 )
-from lmlib.generation._draw import Generators, draw, uniforms
+from lmlib.generation._draw import Generators, check_generators, draw, uniforms
 from lmlib.generation._readers import make_reader
 from lmlib.generation._samplers import make_filters, seen_tokens
 
@@ -85,7 +85,7 @@ class Writer:
     ) -> None:
         self.model = model
         self.source = source
-        self.suppress = suppress
+        self.suppress = id_list("suppress", suppress)
         self.generator = generator
         self.max_new_tokens = max_new_tokens
         self.use_cache = use_cache
@@ -96,17 +96,11 @@ class Writer:
             top_p=top_p,
             min_p=min_p,
             repetition_penalty=repetition_penalty,
-            suppress=suppress,
+            suppress=self.suppress,
         )
         self.endings = Endings(model, eos_id, stop)
-        self.rows = prompt_rows(
-            prompt, model, 1 if source is None else len(id_rows("source", source))
-        )
-        if isinstance(generator, Sequence) and len(generator) != len(self.rows):
-            raise ValueError(
-                f"generator must be one or one for each of {len(self.rows)} rows, "
-                f"got {len(generator)}"
-            )
+        self.rows = prompt_rows(model, prompt, source)
+        check_generators(generator, len(self.rows), sampling=self.sampling)
         check_choice("on_overflow", on_overflow, ("error", "slide"))
         self.window = None
         if on_overflow == "error":
@@ -186,10 +180,10 @@ class Writer:
             token_ids = self._choose(filtered)
             chosen = token_ids[:, None]
             log_probs = logits.log_softmax(dim=-1).gather(1, chosen)
-            if self.suppress:
-                # Nothing was left, if what was chosen is out. For the other filters keep
-                # something of whatever the model offers.
-                log_probs = log_probs.masked_fill(filtered.gather(1, chosen) == -math.inf, math.nan)
+            if self.filters:
+                # Nothing was left, if what was chosen is out: all was suppressed, or the
+                # temperature so low that what it divides leaves the range of numbers.
+                log_probs = log_probs.where(filtered.gather(1, chosen).isfinite(), math.nan)
             if seen is not None:
                 seen = seen.scatter(1, chosen, True)
             yield _Written(token_ids, log_probs[:, 0], stages)

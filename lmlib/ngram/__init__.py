@@ -3,7 +3,7 @@
 Written h for the n − 1 tokens in front of w, h′ for h without its first one, c for counts, • for
 any token and V for vocab_size (Chen & Goodman 1999, whose sections are given)::
 
-    "mle"          P(w | h) = c(h w) / c(h •)                                 (§1.1)
+    "mle"          P(w | h) = c(h w) / c(h •)                                 (§1)
     "add_k"        P(w | h) = (c(h w) + k) / (c(h •) + k V)                   (§2.1)
     "kneser_ney"   P(w | h) = max(c(h w) − D, 0) / c(h •) + γ(h) P(w | h′)    (§2.7)
                    γ(h) = D N1+(h •) / c(h •)
@@ -285,7 +285,8 @@ class NGramModel:
             generator: of the random numbers, on the CPU; torch's own if not given.
 
         Returns:
-            the prompt and the tokens drawn, without BOS and EOS.
+            the prompt and the tokens drawn, without the BOS in front and the EOS behind. (Where
+            P gives unseen tokens a chance, BOS and padding, which are never seen, have one too.)
         """
         check_not_negative("max_new_tokens", max_new_tokens)
         tokens = [int(token) for token in prompt]
@@ -330,9 +331,13 @@ class NGramModel:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(str(arrays["header"]))
-            config = header["config"]
             if header["format"] != FORMAT:
                 raise ValueError(f"its format is {header['format']!r}")
+            config = header["config"]
+            orders = range(1, config["order"] + 1)
+            keys = [np.cumsum(arrays[f"keys_{k}"]) for k in orders]
+            counts = [arrays[f"counts_{k}"] for k in orders]
+            continuations = [arrays[f"continuations_{k}"] for k in orders[:-1]]
         except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{path} is no file of NGramModel.save, or damaged: {error}"
@@ -341,10 +346,8 @@ class NGramModel:
         if fixed:
             raise ValueError(f"changes must leave {sorted(fixed)} as the counts have them")
         model = cls(**{**config, **changes})
-        tables, orders = model._counts, range(1, model.config.order + 1)
-        tables.keys = [np.cumsum(arrays[f"keys_{k}"]) for k in orders]
-        tables.counts = [arrays[f"counts_{k}"] for k in orders]
-        tables.continuations = [arrays[f"continuations_{k}"] for k in orders[:-1]]
+        tables = model._counts
+        tables.keys, tables.counts, tables.continuations = keys, counts, continuations
         tables.set_starts()
         model._smoothing = Smoothing(model.config, tables)
         return model

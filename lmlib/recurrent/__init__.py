@@ -18,9 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lmlib._checks import check_ids, check_positive, check_tensor
+from lmlib._checks import check_ids, check_mask, check_positive, check_tensor, check_token_mask
 from lmlib._tap import tap
-from lmlib._token_caches import TokenCaches, check_not_empty, check_sequence_mask, read_windows
+from lmlib._token_caches import TokenCaches, check_not_empty, read_windows
 from lmlib.attention import padding_mask
 from lmlib.recurrent._parts import (
     LSTMCaches,
@@ -57,7 +57,7 @@ class NPLM(nn.Module):
         C: token vectors, an embedding.
         H: the hidden layer; its bias is the d of the formula.
         U: from the hidden layer to the logits; its bias is the b of the formula.
-        W: the direct connections, or None without them, as in the paper's best model.
+        W: the direct connections, or None without them (§4.2 compares both).
     """
 
     def __init__(self, config: NPLMConfig) -> None:
@@ -174,7 +174,7 @@ class LSTMLanguageModel(nn.Module):
         check_not_empty("token_ids", token_ids)
         check_device("token_ids", token_ids, self.embedding.weight)
         if mask is not None:
-            check_sequence_mask(mask, token_ids)
+            check_token_mask("mask", mask, token_ids)
         if num_logits is not None:
             check_positive("num_logits", num_logits)
         x = tap("x", self.dropout(self.embedding(tap("token_ids", token_ids).long())))
@@ -248,14 +248,21 @@ class LSTMSeq2Seq(nn.Module):
         """
         Args:
             source: (batch, n_source) token ids.
-            source_mask: boolean; `source_mask` of the source if not given.
+            source_mask: broadcastable to (batch, 1, 1, n_source) boolean, True = a real token;
+                `source_mask` of the source if not given.
 
         Returns:
             memory (batch, 2 · num_layers, d_hidden): h of each layer, then c of each.
+
+        Raises:
+            TypeError, ValueError: not integer ids, outside the vocabulary, empty, or on another
+                device than the model; a mask of another shape, dtype or device.
         """
-        mask = self.source_mask(source) if source_mask is None else source_mask
         x = self._embed("source", source, self.embedding)
-        mask = mask.reshape(-1, mask.shape[-1]).expand(source.shape)
+        batch, n = source.shape
+        mask = self.source_mask(source) if source_mask is None else source_mask
+        check_mask("source_mask", mask, (batch, 1, 1, n), source.device)
+        mask = mask.expand(batch, 1, 1, n)[:, 0, 0]  # (batch, n)
         _, (h, c) = run_lstm(self.encoder, x, mask, None)
         return tap("memory", torch.cat([h, c]).transpose(0, 1))
 

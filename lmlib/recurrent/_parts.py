@@ -212,7 +212,11 @@ def make_embedding(config: NPLMConfig | LSTMConfig) -> nn.Embedding:
 
 
 def make_lstm(config: LSTMConfig) -> nn.LSTM:
-    """A stack of LSTM layers whose forget gates begin open: their bias is 1 (Gers et al. 2000)."""
+    """A stack of LSTM layers whose forget gates begin open: their bias is 1.
+
+    Gers et al. 2000 begin with a positive bias; that it be 1 is the advice of Jozefowicz et al.
+    2015, "An Empirical Exploration of Recurrent Network Architectures".
+    """
     lstm = nn.LSTM(
         config.d_model,
         config.d_hidden,

@@ -19,7 +19,9 @@ def read_bpe(path: Path, default_pattern: str) -> dict[str, Any]:
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or "merges" not in model:
         raise ValueError(f'{path} is not a BPE tokenizer: "model" has no "merges"')
-    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+    # With "ignore_merges" a piece that is a token is taken whole, whether merges lead there or not.
+    unsupported = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+    for option in unsupported:
         if model.get(option):
             raise ValueError(f"{path} asks for {option}={model[option]!r}, which is not supported")
     if content.get("normalizer") is not None:

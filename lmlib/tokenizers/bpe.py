@@ -347,7 +347,7 @@ class BPETokenizer(SubwordTokenizer):
             return token
         data = self.token_bytes(self.id_of(token))
         text = from_bytes(data)
-        return f"<{data.hex(' ').upper()}>" if "\ufffd" in text else text
+        return text if to_bytes(text) == data else f"<{data.hex(' ').upper()}>"
 
     def _state(self) -> Hashable:
         pairs = tuple((row.left, row.right) for row in self._merges)

@@ -94,7 +94,7 @@ class TrainResult:
             finite where float16 overflowed and the step was skipped), seconds (spent on steps),
             targets_per_second.
         evaluations: a row for each evaluation: step and what `evaluate` returned.
-        interrupted: was it stopped by an interrupt before its end?
+        interrupted: was it asked to stop before its end, and did?
         checkpoint: the newest checkpoint; None without a directory.
     """
 
@@ -125,9 +125,9 @@ def train(
     from the newest checkpoint and ends, on the same machine, with the same weights, bit for
     bit, and the same rows but for their times. Called when it has ended, it only loads them.
 
-    An interrupt (Ctrl-C, or a notebook's stop button) takes effect when the step is done: a
-    checkpoint is written and the result so far returned, with ``interrupted`` set. A second one
-    raises KeyboardInterrupt at once.
+    A request to stop (Ctrl-C, a notebook's stop button, or the SIGTERM by which a cluster takes its
+    machine back) takes effect when the step is done: a checkpoint is written and the result so far
+    returned, with ``interrupted`` set. A second Ctrl-C raises KeyboardInterrupt at once.
 
     Afterwards the model is in the mode it was found in, training or not, and the global random
     numbers go on as if nothing had been trained.
@@ -141,8 +141,8 @@ def train(
         config: steps, learning rate, and so on.
         loss_fn: from ``(model, batch)`` to a `Loss`; with ``config.label_smoothing`` it is
             given that too, by name.
-        evaluate_on: batches for `evaluate`, with a length; or a function from the model to a dict
-            of numbers (called on every process).
+        evaluate_on: batches for `evaluate`, with a length; or a function from the model, in
+            evaluation mode, to a dict of numbers (called on every process, without gradients).
         directory: where the run lives; all processes must see it.
         resume: "auto": go on if ``directory`` holds a checkpoint; True: it must; False: it must
             not.
@@ -156,6 +156,7 @@ def train(
 
     Raises:
         FloatingPointError: loss or gradient is not finite. The weights are those before the step.
+        OSError: a file cannot be written, for the disk is full, say. Older checkpoints are whole.
         TypeError, ValueError: an argument is not allowed; or the directory holds a run with
             another config, data or model.
     """
@@ -174,29 +175,28 @@ def train(
         progress_bar(max_steps, run.step, progress, is_main) as bar,
     ):
         while run.step < max_steps and not interrupted:
-            model.train()
             started = time.perf_counter()
+            model.train()
             learning_rate = config.learning_rate_at(run.step, max_steps)
-            try:
-                result = stepper(run.step, learning_rate, stop.wanted)
-            except FloatingPointError as error:
-                raise FloatingPointError(f"{error}; {_advice(run)}") from None
-            run.count(result, time.perf_counter() - started)
-            interrupted = result.stop and run.step < max_steps
+            with _explained(run, learning_rate):
+                stepper.zero_grad()
+                for batch in stepper.batches(run.step):  # as many as config.accumulate says
+                    loss = stepper.loss(batch)
+                    stepper.backward(loss)
+                total = stepper.total(stop.wanted)
+                grad_norm = stepper.clip()
+                stepper.update(learning_rate)
+            run.count(total, time.perf_counter() - started)
+
+            interrupted = total.stop and run.step < max_steps
             ended = run.step == max_steps
-            if ended or run.step % config.log_every == 0:
-                row = run.log(learning_rate, result.grad_norm)
+            if ended or _due(run.step, config.log_every):
+                row = run.log(learning_rate, grad_norm)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
             bar.update()
             if on_step is not None and is_main:
-                on_step(
-                    {
-                        "step": run.step,
-                        "learning_rate": learning_rate,
-                        "loss": result.loss,
-                        "grad_norm": result.grad_norm,
-                    }
-                )
+                row = {"step": run.step, "learning_rate": learning_rate}
+                on_step({**row, "loss": total.loss, "grad_norm": grad_norm})
             if evaluate_on is not None and (ended or _due(run.step, config.eval_every)):
                 row = {"step": run.step, **_evaluate(model, evaluate_on, loss_fn, config)}
                 run.evaluations.add(row)
@@ -281,11 +281,19 @@ def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _advice(run: Run) -> str:
-    advice = "a lower learning_rate, a longer warm-up or a smaller clip_norm may help"
-    if run.checkpoint is None:
-        return advice
-    return f"{advice}; the last good checkpoint is {run.checkpoint}"
+@contextmanager
+def _explained(run: Run, learning_rate: float) -> Iterator[None]:
+    """Numbers that are not finite are reported with where it was and what may help."""
+    try:
+        yield
+    except FloatingPointError as error:
+        message = (
+            f"{error}, at step {run.step + 1} with learning rate {learning_rate:.3g}; a lower "
+            "learning_rate, a longer warm-up or a smaller clip_norm may help"
+        )
+        if run.checkpoint is not None:
+            message += f"; the last good checkpoint is {run.checkpoint}"
+        raise FloatingPointError(message) from None
 
 
 def _check_evaluate_on(evaluate_on: Any) -> None:
@@ -304,5 +312,7 @@ def _evaluate(
     model: nn.Module, evaluate_on: Any, loss_fn: LossFunction, config: TrainConfig
 ) -> Mapping[str, float]:
     if callable(evaluate_on) and not isinstance(evaluate_on, Batches):
-        return plain_numbers(evaluate_on(model))
+        with modes_kept(model), torch.no_grad():
+            model.eval()
+            return plain_numbers(evaluate_on(model))
     return evaluate(model, evaluate_on, loss_fn, autocast_to=config.autocast)

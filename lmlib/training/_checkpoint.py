@@ -23,13 +23,26 @@ NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` so that whoever reads finds the old file or the new, never half."""
+    """Put ``data`` at ``path`` so that whoever reads finds the old file or the new, never half.
+
+    Raises:
+        OSError: it cannot be written. What was there is there still, and nothing else is.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # half a file, on a disk that may be full
+            temporary.unlink()
+        raise OSError(
+            error.errno,
+            f"{path} ({len(data):,} bytes) could not be written: {error.strerror}; "
+            "older checkpoints are as they were",
+        ) from error
     if os.name != "nt":  # Windows cannot open a directory
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
@@ -109,12 +122,6 @@ def checkpoints(directory: str | os.PathLike[str]) -> list[tuple[int, Path]]:
             if match and _is_whole(path):
                 found.append((int(match[1]), path))
     return sorted(found)
-
-
-def latest_checkpoint(directory: str | os.PathLike[str]) -> Path | None:
-    """The newest whole checkpoint of a directory, or None."""
-    found = checkpoints(directory)
-    return found[-1][1] if found else None
 
 
 def remove_leftovers(directory: Path) -> None:

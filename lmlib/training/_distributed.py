@@ -125,11 +125,14 @@ def data_parallel(module: nn.Module) -> Any:
     """``module`` with gradients averaged over the processes; alone, the module itself.
 
     Weights and buffers start as those of the main process. A parameter that a pass leaves out,
-    such as an unused pooler, has no gradient, as with one process; PyTorch warns once where there
-    is none, for looking costs it a little.
+    such as an unused pooler, has no gradient, as with one process.
     """
     if process()[1] == 1:
         return module
     from torch.nn.parallel import DistributedDataParallel
 
+    # Looking for parameters that are not used costs little, but PyTorch prints a warning where it
+    # finds none: so here is one.
+    device = next(module.parameters()).device
+    module.register_parameter("never_used", nn.Parameter(torch.zeros(1, device=device)))
     return DistributedDataParallel(module, find_unused_parameters=True)

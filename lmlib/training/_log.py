@@ -101,31 +101,40 @@ def plain_numbers(values: Mapping[str, Any]) -> Row:
 
 
 class StopSignal:
-    """Turns Ctrl-C, or a notebook's stop button, into a wish that is granted between two steps.
+    """Turns a request to stop into a wish that is granted between two steps.
 
-    A second one interrupts at once. Outside the main thread, or where interrupts are ignored (in
-    a background job), it changes nothing.
+    A request is SIGINT (Ctrl-C, a notebook's stop button) or SIGTERM (a cluster that wants its
+    machine back; torchrun, when another process died). A second SIGINT has at once the effect that
+    it has outside this block, and so has every signal in a process that was forked here. Outside
+    the main thread, or where a signal is ignored (SIGINT in a background job), nothing changes.
     """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.wanted = False
-        self._installed = False
+        self._process = os.getpid()
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.getsignal(signal.SIGINT)
-            if self._previous not in (signal.SIG_IGN, None):
-                signal.signal(signal.SIGINT, self._handle)
-                self._installed = True
+            for number in self.SIGNALS:
+                previous = signal.getsignal(number)
+                if previous not in (signal.SIG_IGN, None):
+                    self._previous[number] = previous
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._previous)
+        while self._previous:
+            signal.signal(*self._previous.popitem())
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt
+        # SIGTERM may well come twice: from the cluster, and from torchrun, which passes it on.
+        again = self.wanted and number == signal.SIGINT
+        if again or os.getpid() != self._process:
+            self.__exit__()
+            signal.raise_signal(number)
         self.wanted = True
 
 
@@ -133,5 +142,7 @@ def progress_bar(total: int, done: int, progress: bool | None, is_main: bool) ->
     """A bar over the steps. ``progress`` None: only where standard error is a terminal."""
     from tqdm import tqdm
 
-    hidden = True if not is_main or progress is False else (None if progress is None else False)
+    hidden = None if progress is None else not progress  # None: tqdm looks for a terminal
+    if not is_main:
+        hidden = True
     return tqdm(total=total, initial=done, unit="step", disable=hidden, dynamic_ncols=True)

@@ -85,18 +85,25 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float
         label_smoothing: ε of `cross_entropy`.
 
     Raises:
-        ValueError: the shapes do not fit.
+        TypeError, ValueError: shapes or dtypes do not fit; on the CPU also: an id is outside the
+            vocabulary.
     """
     _check_targets(logits, targets)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    total = F.cross_entropy(
-        logits.flatten(0, -2),
-        targets.flatten().long(),
-        ignore_index=IGNORE_ID,
-        label_smoothing=label_smoothing,
-        reduction="sum",
-    )
+    try:
+        total = F.cross_entropy(
+            logits.flatten(0, -2),
+            targets.flatten().long(),
+            ignore_index=IGNORE_ID,
+            label_smoothing=label_smoothing,
+            reduction="sum",
+        )
+    except IndexError as error:  # which only the CPU can raise
+        raise ValueError(
+            f"targets must hold ids from 0 to {logits.shape[-1] - 1}, or {IGNORE_ID} for no "
+            f"target: {error}"
+        ) from None
     return Loss(total, (targets != IGNORE_ID).sum())
 
 
@@ -112,7 +119,8 @@ def language_model_loss(model: nn.Module, batch: Any, *, label_smoothing: float 
             - (token_ids (batch, n + 1), mask (batch, n + 1) boolean): the same; False marks
               padding, on either side. The model is handed the mask, and a target is a token
               that follows a token;
-            - (inputs (batch, n), targets (batch, n)): already shifted, −100 is no target.
+            - (inputs (batch, n), targets (batch, n)): already shifted, −100 is no target. A mask
+              of integers would be taken for targets: make it boolean.
         label_smoothing: ε of `cross_entropy`.
 
     Raises:
@@ -216,6 +224,8 @@ def _pair(batch: Any, wanted: str) -> tuple[Tensor, Tensor]:
 
 
 def _check_targets(logits: Tensor, targets: Tensor) -> None:
+    if targets.is_floating_point() or targets.is_complex():
+        raise TypeError(f"targets must hold integer token ids, got {targets.dtype}")
     if logits.shape[:-1] != targets.shape:
         raise ValueError(
             f"targets must have the shape of logits without vocab_size, "

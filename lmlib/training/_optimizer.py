@@ -15,7 +15,8 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2).
 
     The plain formula, for reading: equal to ``torch.optim.AdamW``, which `train` uses, for that
-    does it in one fused pass. For a parameter θ with gradient g, at step t = 1, 2, …::
+    does it in one fused pass. Like it, and unlike the paper, it multiplies λ by the whole learning
+    rate. For a parameter θ with gradient g, at step t = 1, 2, …::
 
         m ← β₁ m + (1 − β₁) g            the mean gradient of late
         v ← β₂ v + (1 − β₂) g²           its mean square

@@ -22,7 +22,7 @@ from lmlib.training._data import BatchSource
 from lmlib.training._distributed import from_main
 from lmlib.training._log import LogFile, Row
 from lmlib.training._random import process
-from lmlib.training._step import Stepper, StepResult
+from lmlib.training._step import Stepper, StepTotal
 
 
 class Run:
@@ -62,13 +62,13 @@ class Run:
             paths["evaluations"], lengths.get("evaluations", 0), self._is_main
         )
 
-    def count(self, result: StepResult, seconds: float) -> None:
+    def count(self, total: StepTotal, seconds: float) -> None:
         """One more step has been taken."""
         self.step += 1
         self.seconds += seconds
-        self.targets += result.targets
+        self.targets += total.targets
         loss, targets, recent = self._recent
-        self._recent = [loss + result.loss_sum, targets + result.targets, recent + seconds]
+        self._recent = [loss + total.loss_sum, targets + total.targets, recent + seconds]
 
     def log(self, learning_rate: float, grad_norm: float) -> Row:
         """Add a row to the history."""

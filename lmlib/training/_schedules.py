@@ -21,7 +21,7 @@ def _cosine(step: int, warmup_steps: int, max_steps: int) -> float:
 
 
 def _inverse_sqrt(step: int, warmup_steps: int, max_steps: int) -> float:
-    return math.sqrt(max(warmup_steps, 1) / max(step, warmup_steps, 1))
+    return math.sqrt(max(warmup_steps, 1) / (step + 1))
 
 
 def _progress(step: int, warmup_steps: int, max_steps: int) -> float:
@@ -55,7 +55,8 @@ def learning_rate_at(
     - "constant": it does not fall;
     - "linear": in a straight line;
     - "cosine": along half a period of the cosine (Loshchilov & Hutter 2017, eq. 5);
-    - "inverse_sqrt": as 1/√step, but never below the minimum (Vaswani et al. 2017, §5.3, eq. 3).
+    - "inverse_sqrt": as 1/√(step + 1), but never below the minimum (Vaswani et al. 2017, §5.3,
+      eq. 3, which counts steps from 1).
 
     >>> [learning_rate_at(s, max_steps=6, learning_rate=1.0, warmup_steps=2) for s in (0, 1, 2, 4)]
     [0.5, 1.0, 1.0, 0.5]

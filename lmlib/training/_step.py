@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,19 +22,17 @@ from lmlib.training._random import derived_seed, process, seed_all
 MIN_SCALE = 2.0**-14
 
 
-class StepResult(NamedTuple):
-    """What one step was, over all processes.
+class StepTotal(NamedTuple):
+    """What the batches of one step came to, on all processes together.
 
     Attributes:
         loss_sum: the training loss, summed over the targets.
         targets: how many targets.
-        grad_norm: length of the gradient of their mean, before clipping.
         stop: has any process been asked to stop?
     """
 
     loss_sum: float
     targets: int
-    grad_norm: float
     stop: bool
 
     @property
@@ -64,9 +62,10 @@ class _LossOf(nn.Module):
 
 
 class Stepper:
-    """Takes the steps of a run: forward, backward, clipping, update.
+    """The parts of a step, which `lmlib.training.train` calls one after the other.
 
     Attributes:
+        device: where the model is.
         optimizer: AdamW.
         scaler: of the loss under "float16", else switched off.
     """
@@ -85,71 +84,108 @@ class Stepper:
         enabled = config.autocast == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=enabled)
         self._loss_of = data_parallel(_LossOf(model, with_label_smoothing(loss_fn, config)))
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        self._step = 0
+        # Of the step so far, on this process: loss, targets.
+        self._totals = torch.zeros(2, dtype=exact, device=self.device)
+        # Of the step, on all processes: by it the gradients are divided; set by its first batch.
+        self._assumed_targets: Tensor | None = None
 
-    def __call__(self, step: int, learning_rate: float, stop: bool = False) -> StepResult:
-        """Take one step, the ``step``-th from 0.
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._totals.zero_()
+        self._assumed_targets = None
+
+    def batches(self, step: int) -> Iterator[tuple[Any, bool]]:
+        """This process's share of each batch of a step, and whether it counts.
+
+        Random numbers are a function of the batch: the same whether a run was resumed or not, and
+        whatever a callback drew. Data are drawn alike on every process, dropout is not.
+        """
+        self._step = step
+        seed, accumulate = self._config.seed, self._config.accumulate
+        rank, world_size = process()
+        for number in range(step * accumulate, (step + 1) * accumulate):
+            seed_all(derived_seed("data", seed, number), self.device)
+            batch, counts = self._source(number)
+            batch = to_device(batch, self.device)
+            seed_all(derived_seed("model", seed, number, rank), self.device)
+            # Only with the last batch do the processes exchange what has gathered.
+            last = number == (step + 1) * accumulate - 1
+            with nullcontext() if last or world_size == 1 else self._loss_of.no_sync():
+                yield batch, counts
+
+    def loss(self, share: tuple[Any, bool]) -> tuple[Tensor, Tensor]:
+        """The loss of a share of a batch, summed over its targets, and their number."""
+        with autocast(self.device, self._config.autocast):
+            return self._loss_of(*share)
+
+    def backward(self, loss: tuple[Tensor, Tensor]) -> None:
+        """Add the gradients of the loss of a batch to those of the step."""
+        loss_sum, targets = loss
+        if self._assumed_targets is None:
+            # The mean is over the targets of all batches. How many the later ones have is not
+            # known yet: assume as many as the first; `total` puts it right.
+            first = sum_over_processes(targets.detach().clone())
+            assumed = first.clamp(min=1).to(self._totals.dtype) * self._config.accumulate
+            self._assumed_targets = assumed
+        # Averaged over the processes by the backward pass, so sum = average · world_size.
+        mean = loss_sum * (process()[1] / self._assumed_targets).to(loss_sum.dtype)
+        self.scaler.scale(mean).backward()
+        exact = self._totals.dtype
+        self._totals += torch.stack([loss_sum.detach().to(exact), targets.to(exact)])
+
+    def total(self, stop: bool) -> StepTotal:
+        """What all processes have; from here on the gradients are of the mean over its targets.
+
+        Args:
+            stop: has this process been asked to stop?
 
         Raises:
-            FloatingPointError: the loss or its gradient is not finite; the weights are as before.
+            FloatingPointError: the loss is not finite.
             ValueError: no batch of the step has a target.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss_sum, targets, stop = self._backward(step, stop)
-        if not targets:
-            raise ValueError(f"step {step + 1} has no target: loss_fn counted none in its batches")
-        where = f"at step {step + 1}, with learning rate {learning_rate:.3g}"
-        if not math.isfinite(loss_sum):
-            raise FloatingPointError(f"the loss is {loss_sum} {where}")
+        wish = torch.full_like(self._totals[:1], float(stop))
+        sums = sum_over_processes(torch.cat([self._totals, wish])).tolist()
+        total = StepTotal(sums[0], int(sums[1]), sums[2] > 0)
+        if not total.targets:
+            raise ValueError(f"step {self._step + 1} has no target: loss_fn counted none in it")
+        if not math.isfinite(total.loss_sum):
+            raise FloatingPointError(f"the loss is {total.loss_sum}")
         if self._config.accumulate > 1:
-            self._rescale(self._assumed_targets / targets)
+            assert self._assumed_targets is not None
+            factor = self._assumed_targets / total.targets
+            for parameter in self._parameters:
+                if parameter.grad is not None:
+                    parameter.grad *= factor.to(parameter.grad.dtype)
+        return total
+
+    def clip(self) -> float:
+        """Shorten the gradient to ``clip_norm``; how long it was.
+
+        Raises:
+            FloatingPointError: it is not finite, and no scale is to blame.
+        """
         self.scaler.unscale_(self.optimizer)
         longest = math.inf if self._config.clip_norm is None else self._config.clip_norm
         norm = float(nn.utils.clip_grad_norm_(self._parameters, longest))
         if not math.isfinite(norm) and not self.scaler.is_enabled():
-            raise FloatingPointError(f"the gradient has norm {norm} {where}, the loss is finite")
-        self.scaler.step(self.optimizer)  # which does nothing if a scaled gradient overflowed
+            raise FloatingPointError(f"the gradient has norm {norm}, though the loss is finite")
+        return norm
+
+    def update(self, learning_rate: float) -> None:
+        """Change the weights, unless the gradient overflowed because the loss was scaled.
+
+        Raises:
+            FloatingPointError: it would overflow at any scale.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.scaler.is_enabled() and self.scaler.get_scale() < MIN_SCALE:
-            raise FloatingPointError(f"no scale makes the float16 gradient finite {where}")
-        return StepResult(loss_sum, targets, norm, stop)
-
-    def _backward(self, step: int, stop: bool) -> tuple[float, int, bool]:
-        """The gradients of all batches of the step; its loss, targets, and the wish to stop."""
-        config = self._config
-        rank, world_size = process()
-        exact = torch.float32 if self.device.type == "mps" else torch.float64
-        totals = torch.zeros(3, dtype=exact, device=self.device)
-        totals[2] = float(stop)
-        for part in range(config.accumulate):
-            number = step * config.accumulate + part
-            # Random numbers are a function of the batch: the same whether a run was resumed or
-            # not, and whatever a callback drew. Data are drawn alike everywhere, dropout is not.
-            seed_all(derived_seed("data", config.seed, number), self.device)
-            batch, counts = self._source(number)
-            batch = to_device(batch, self.device)
-            seed_all(derived_seed("model", config.seed, number, rank), self.device)
-            last = part == config.accumulate - 1
-            with nullcontext() if last or world_size == 1 else self._loss_of.no_sync():
-                with autocast(self.device, config.autocast):
-                    loss, targets = self._loss_of(batch, counts)
-                if part == 0:
-                    # The mean is over the targets of all batches. How many the later ones have is
-                    # not known yet: assume as many as the first, and put it right in the end.
-                    first = sum_over_processes(targets.detach().clone())
-                    self._assumed_targets = first.clamp(min=1).to(exact) * config.accumulate
-                # Averaged over the processes by the backward pass, so sum = average · world_size.
-                mean = loss * (world_size / self._assumed_targets).to(loss.dtype)
-                self.scaler.scale(mean).backward()
-            totals[:2] += torch.stack([loss.detach().to(exact), targets.to(exact)])
-        loss_sum, target_sum, wishes = sum_over_processes(totals).tolist()
-        return loss_sum, int(target_sum), wishes > 0
-
-    def _rescale(self, factor: Tensor) -> None:
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad *= factor.to(parameter.grad.dtype)
+            raise FloatingPointError("no scale makes the float16 gradient finite")
 
 
 def with_label_smoothing(loss_fn: LossFunction, config: TrainConfig) -> Callable[..., Any]:

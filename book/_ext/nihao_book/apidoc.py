@@ -21,6 +21,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx.ext.autodoc import preserve_defaults
 from sphinx.util import rst
 from sphinx.util.docutils import SphinxDirective, new_document
 
@@ -68,8 +69,14 @@ def member_lines(module: str) -> list[str]:
     """
     lines = [f".. automodule:: {module}", "   :no-members:", ""]
     loaded = public_api.find(module)
+    told = {module}
     for name in public_api.public_names(loaded):
         value = getattr(loaded, name)
+        home = public_api.home_of(value) or module
+        # What a module inside a package says of itself stands before what comes from it.
+        if home.startswith(f"{module}.") and "._" not in home and home not in told:
+            told.add(home)
+            lines += [f".. automodule:: {home}", "   :no-members:", "   :no-index:", ""]
         if inspect.isclass(value):
             options = [":members:", ":special-members: __call__", ":show-inheritance:"]
             lines += [f".. autoclass:: {module}.{name}", *(f"   {line}" for line in options), ""]
@@ -101,12 +108,15 @@ class ApiModules(SphinxDirective):
         section = nodes.section("", heading, names=[nodes.fully_normalize_name(module)])
         self.state.document.note_implicit_target(section, section)
         body = self.parse("\n".join(member_lines(module)))
-        text = nodes.container(classes=["api-module", ENGLISH])
         for node in body:
-            (section if isinstance(node, (addnodes.desc, addnodes.index)) else text).append(node)
-        section.insert(1, text)
+            if isinstance(node, (addnodes.desc, addnodes.index)):
+                section += node
+                continue
+            if not isinstance(section[-1], nodes.container):
+                section += nodes.container(classes=["api-module", ENGLISH])
+            section[-1].append(node)
         for desc in section.findall(addnodes.desc):
-            finish(desc, self.config.html_context.get("address"), Path(self.env.srcdir))
+            finish(desc, self.config.html_context.get("address"))
         return section
 
     def parse(self, text: str) -> list[nodes.Node]:
@@ -120,7 +130,7 @@ class ApiModules(SphinxDirective):
         return list(document.children)
 
 
-def finish(desc: addnodes.desc, address: Any, root: Path) -> None:
+def finish(desc: addnodes.desc, address: Any) -> None:
     """Give what autodoc made of one name its language, its link to the source, its words."""
     inner = isinstance(desc.parent, addnodes.desc_content)
     for signature in desc.findall(addnodes.desc_signature):
@@ -128,7 +138,7 @@ def finish(desc: addnodes.desc, address: Any, root: Path) -> None:
             continue
         if inner:  # the contents of a page list classes and functions
             signature["_toc_name"] = ""
-        uri = source_uri(f"{signature['module']}.{signature['fullname']}", address, root)
+        uri = source_uri(f"{signature['module']}.{signature['fullname']}", address)
         if uri:
             signature += nodes.reference(
                 "", "源代码", internal=False, refuri=uri, classes=["source-link", CHINESE]
@@ -145,12 +155,13 @@ def finish(desc: addnodes.desc, address: Any, root: Path) -> None:
             text.parent.replace(text, nodes.Text(" – "))
 
 
-def source_uri(fullname: str, address: Any, root: Path) -> str:
+def source_uri(fullname: str, address: Any) -> str:
     """Return the address of the lines that define a name, or "" if it has none of its own."""
     try:
         found = public_api.definition(public_api.find(fullname))
     except AttributeError:  # an attribute that only instances have
         return ""
+    root = Path(public_api.find(public_api.PACKAGE).__file__).parents[1]
     if address is None or found is None or not Path(found[0]).is_relative_to(root):
         return ""
     file, first, last = found
@@ -220,6 +231,14 @@ def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any)
     return True if home != public_api.PACKAGE or nothing else None
 
 
+def _default_source(lines: list[str], position: Any) -> str | None:
+    """Return a default as it is written; Sphinx counts characters where Python counts bytes."""
+    if position.lineno != position.end_lineno:
+        return None
+    line = lines[position.lineno - 1].encode()
+    return line[position.col_offset : position.end_col_offset].decode()
+
+
 def _set(app: Sphinx, config: Config) -> None:
     for name, value in SETTINGS.items():
         setattr(config, name, value)
@@ -251,6 +270,7 @@ def setup(app: Sphinx) -> None:
     """Register the directives and what they need of Sphinx."""
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
+    preserve_defaults.get_default_value = _default_source
     app.add_directive("api-modules", ApiModules)
     app.add_directive("api-overview", ApiOverview)
     app.connect("config-inited", _set)

@@ -28,7 +28,7 @@ _WORD = re.compile(r"[a-z]+[0-9]*")
 _HIGHLIGHT = re.compile(r'<div class="highlight"><pre>.*?</pre>', re.DOTALL)
 _KEYWORD = r'<span class="kn">%s</span> '
 _IMPORT = re.compile(
-    rf"{_KEYWORD % 'from'}({PACKAGE}[\w.]*) {_KEYWORD % 'import'}(\([^()]*\)|[^\n]*)"
+    rf"{_KEYWORD % 'from'}({PACKAGE}[\w.]*) {_KEYWORD % 'import'}(\([^()]*\)|[^\n#]*)"
 )
 _NAME = re.compile(r"(?<![\w<&;=\"])\b[A-Za-z_]\w*\b(?![\w=\"])")
 
