@@ -18,7 +18,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
 }
+"""The activations of `FeedForward` by name; each keeps the shape of its argument."""
+
 FEED_FORWARDS = ("ffn", "swiglu")
+"""The feed-forward networks that `make_feed_forward` knows: `FeedForward` and `SwiGLU`."""
 
 
 class FeedForward(nn.Module):
@@ -104,7 +107,19 @@ class SwiGLU(nn.Module):
 def make_feed_forward(
     feed_forward: str, d_model: int, d_ff: int, *, activation: str, dropout: float, bias: bool
 ) -> FeedForward | SwiGLU:
-    """The feed-forward network of that name, one of `FEED_FORWARDS`."""
+    """The feed-forward network of that name.
+
+    Args:
+        feed_forward: one of `FEED_FORWARDS`.
+        d_model: width of input and output.
+        d_ff: width in between.
+        activation: of `FeedForward`, one of `ACTIVATIONS`; `SwiGLU` has its own.
+        dropout: probability with which a hidden feature is dropped in training.
+        bias: have the projections one?
+
+    Raises:
+        TypeError, ValueError: no network or activation has that name, or a number is not allowed.
+    """
     check_choice("feed_forward", feed_forward, FEED_FORWARDS)
     if feed_forward == "ffn":
         return FeedForward(d_model, d_ff, activation=activation, dropout=dropout, bias=bias)

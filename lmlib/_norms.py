@@ -10,6 +10,7 @@ from lmlib._checks import check_choice, check_positive, check_tensor
 from lmlib._tap import tap, tapping
 
 NORMS = ("layernorm", "rmsnorm")
+"""The normalisations that `make_norm` knows: `LayerNorm` and `RMSNorm`."""
 
 
 class LayerNorm(nn.Module):
@@ -101,6 +102,16 @@ def _may_fuse(x: Tensor, weight: Tensor) -> bool:
 
 
 def make_norm(norm: str, d_model: int, eps: float, bias: bool) -> LayerNorm | RMSNorm:
-    """The normalisation of that name, one of `NORMS`."""
+    """The normalisation of that name.
+
+    Args:
+        norm: one of `NORMS`.
+        d_model: number of features.
+        eps: keeps the root away from zero.
+        bias: has a `LayerNorm` one? `RMSNorm` never has.
+
+    Raises:
+        TypeError, ValueError: no normalisation has that name, or d_model is not an int ≥ 1.
+    """
     check_choice("norm", norm, NORMS)
     return LayerNorm(d_model, eps, bias) if norm == "layernorm" else RMSNorm(d_model, eps)

@@ -55,6 +55,7 @@ class RelativePositionBias(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw the numbers anew from N(0, 0.02²)."""
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def buckets(self, relative: Tensor) -> Tensor:
@@ -71,8 +72,9 @@ class RelativePositionBias(nn.Module):
     ) -> Tensor:
         """
         Args:
-            n_q: number of queries, the first at position ``offset``.
+            n_q: number of queries.
             n_k: number of keys, the first at position 0.
+            offset: position of the first query.
             positions: (batch, n_k) integer, where each key stands instead; the queries are the
                 last n_q of them.
 

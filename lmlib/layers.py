@@ -144,17 +144,27 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayerCaches(NamedTuple):
-    """The caches of one `DecoderLayer`; ``cross_attention`` is static."""
+    """The caches of one `DecoderLayer`.
+
+    Attributes:
+        self_attention: keys and values of the target; it grows with each token.
+        cross_attention: keys and values of the memory; it is static.
+    """
 
     self_attention: KVCache
     cross_attention: KVCache
 
 
 class DecoderLayerWeights(NamedTuple):
-    """The attention weights of one `DecoderLayer`."""
+    """The attention weights of one `DecoderLayer`.
 
-    self_attention: Tensor  # (batch, num_heads, n_q, n_k)
-    cross_attention: Tensor  # (batch, num_heads, n_q, n_memory)
+    Attributes:
+        self_attention: (batch, num_heads, n_q, n_k), from the target to itself.
+        cross_attention: (batch, num_heads, n_q, n_memory), from the target to the memory.
+    """
+
+    self_attention: Tensor
+    cross_attention: Tensor
 
 
 class DecoderLayer(nn.Module):

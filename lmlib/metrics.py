@@ -194,7 +194,12 @@ class BleuScore(NamedTuple):
 
 
 class ChrfScore(NamedTuple):
-    """chrF, 0 … 100, and sacrebleu's signature, to be given along with it."""
+    """chrF, and how it was computed, in sacrebleu's words.
+
+    Attributes:
+        score: 0 … 100.
+        signature: to be given along with the score (Post 2018).
+    """
 
     score: float
     signature: str

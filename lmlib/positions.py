@@ -212,6 +212,7 @@ class LearnedPositionalEmbedding(_AddedPositions):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw the vectors anew from N(0, 0.02²)."""
         nn.init.normal_(self.weight, std=0.02)
 
     def rows(self, x: Tensor, offset: int) -> Tensor:

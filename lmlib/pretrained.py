@@ -39,7 +39,15 @@ __all__ = [
     "to_huggingface",
 ]
 
-CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
+CONFIG_FILE = "config.json"
+"""The file of a directory that says what the model is."""
+
+WEIGHTS_FILE = "model.safetensors"
+"""The file of a directory with the weights."""
+
+TOKENIZER_FILE = "tokenizer.json"
+"""The file of a directory with the tokenizer, if one was saved."""
+
 FORMAT, FORMAT_VERSION = "lmlib", 1
 
 # The models that can be saved, and the module of lmlib in which each is defined.

@@ -37,7 +37,7 @@ class TraceStep:
 
     Attributes:
         name: e.g. "encoder.layers.0.self_attention.scores".
-        tensor: a copy on the CPU, without gradient.
+        tensor: (batch, …), a copy on the CPU, without gradient.
         title: what it is, in Chinese.
         place: where in the network it is, in Chinese.
         symbol: its letter in the formulas, e.g. "Q".
@@ -68,6 +68,9 @@ class TraceStep:
 
 class Trace(Mapping[str, TraceStep]):
     """The steps of one forward pass by name, in the order in which they were computed.
+
+    Args:
+        steps: what it holds, by name and in this order.
 
     Attributes:
         config: of the model.

@@ -267,7 +267,13 @@ class Transformer(nn.Module):
 
 
 class ParameterRow(NamedTuple):
-    """One row of `parameter_table`."""
+    """One row of `parameter_table`.
+
+    Attributes:
+        name: of the parameter, as in ``model.named_parameters()``.
+        shape: its sizes.
+        numel: how many numbers it has.
+    """
 
     name: str
     shape: tuple[int, ...]

@@ -84,7 +84,7 @@ def test_every_benchmark_is_found() -> None:
     assert "benchmarks.harness" not in found
 
 
-@pytest.mark.parametrize("kind", ["lmlib", "transformers", "torch"])
+@pytest.mark.parametrize("kind", ["lmlib", "train", "transformers", "torch"])
 def test_the_competitors_train(kind: str) -> None:
     training.step(kind, vocab_size=50, batch=2, length=8)()
 

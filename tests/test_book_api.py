@@ -21,7 +21,7 @@ from nihao_book import apidoc, apilinks, public_api, search  # isort: skip
 
 PAGES = apidoc.read_pages(REPOSITORY / "book/api.yml")
 LISTED = [module for page in PAGES for module in page["modules"]]
-ADDRESS = "https://github.com/nihao-lm/nihao-lm"
+ADDRESS = yaml.safe_load((REPOSITORY / "_config.yml").read_text("utf-8"))["repository"]["url"]
 
 SMALL_PAGES = """
 - file: layers

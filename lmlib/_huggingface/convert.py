@@ -52,16 +52,16 @@ def from_huggingface(
 ) -> nn.Module:
     """The model of lmlib that computes what a model of Hugging Face `transformers` does.
 
-    ==================================================  =========================================
-    of transformers                                     of lmlib
-    ==================================================  =========================================
-    ``BertModel``                                       `lmlib.bert.BertModel`
-    ``BertForPreTraining``, ``BertForMaskedLM``         `lmlib.bert.BertForPreTraining`
-    ``BertForSequenceClassification``                   `lmlib.bert.BertForSequenceClassification`
-    ``GPT2LMHeadModel``, ``GPT2Model``                  `lmlib.gpt.GPT`
-    ``LlamaForCausalLM``, ``Qwen2ForCausalLM``          `lmlib.gpt.GPT`
-    ``BartForConditionalGeneration``, ``MarianMTModel``  `lmlib.transformer.Transformer`
-    ==================================================  =========================================
+    ====================================================  =========================================
+    of transformers                                       of lmlib
+    ====================================================  =========================================
+    ``BertModel``                                         `lmlib.bert.BertModel`
+    ``BertForPreTraining``, ``BertForMaskedLM``           `lmlib.bert.BertForPreTraining`
+    ``BertForSequenceClassification``                     `lmlib.bert.BertForSequenceClassification`
+    ``GPT2LMHeadModel``, ``GPT2Model``                    `lmlib.gpt.GPT`
+    ``LlamaForCausalLM``, ``Qwen2ForCausalLM``            `lmlib.gpt.GPT`
+    ``BartForConditionalGeneration``, ``MarianMTModel``   `lmlib.transformer.Transformer`
+    ====================================================  =========================================
 
     Logits agree to rounding, and so do gradients. Three things are not numbers of the forward
     pass and differ: lmlib has one dropout rate (theirs of the sublayers' outputs); it masks

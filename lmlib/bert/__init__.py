@@ -64,11 +64,18 @@ INIT_STD = 0.02
 
 
 class BertOutput(NamedTuple):
-    """What `BertModel` returns."""
+    """What `BertModel` returns.
 
-    hidden: Tensor  # (batch, n, d_model), the last layer's output
-    pooled: Tensor | None  # (batch, d_model), None without a pooler
-    weights: dict[str, Tensor] | None  # "layers.0.self_attention" → (batch, num_heads, n, n)
+    Attributes:
+        hidden: (batch, n, d_model), the last layer's output.
+        pooled: (batch, d_model), or None without a pooler.
+        weights: "layers.0.self_attention" → (batch, num_heads, n, n) and so on, or None if they
+            were not asked for.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None
+    weights: dict[str, Tensor] | None
 
 
 class BertModel(nn.Module):

@@ -11,25 +11,38 @@ from torch import Tensor, nn
 
 from lmlib._checks import check_ids, check_positive, check_tensor
 
-IGNORED = -100  # The label of a token that is not to be predicted; ``F.cross_entropy`` skips it.
+IGNORED = -100
+"""The label of a token that is not to be predicted; ``F.cross_entropy`` skips it."""
 
 
 class PreTrainingBatch(NamedTuple):
     """One batch for `BertForPreTraining` and `pretraining_loss`.
 
     A DataLoader with ``pin_memory=True`` pins it as it is.
+
+    Attributes:
+        token_ids: (batch, n) integer, after masking.
+        segment_ids: (batch, n) integer, 0 = sentence A, 1 = sentence B.
+        mask: (batch, n) boolean, True = a real token.
+        mlm_labels: (batch, n) integer, the token that stood there, or `IGNORED`.
+        nsp_labels: (batch,) integer, 0 = B follows A, 1 = B is random; `IGNORED` without pairs.
     """
 
-    token_ids: Tensor  # (batch, n), after masking
-    segment_ids: Tensor  # (batch, n), 0 = sentence A, 1 = sentence B
-    mask: Tensor  # (batch, n) boolean, True = a real token
-    mlm_labels: Tensor  # (batch, n), the token that stood there, or IGNORED
-    nsp_labels: Tensor  # (batch,), 0 = B follows A, 1 = B is random; IGNORED without pairs
+    token_ids: Tensor
+    segment_ids: Tensor
+    mask: Tensor
+    mlm_labels: Tensor
+    nsp_labels: Tensor
 
     def to(
         self, device: torch.device | str | int, *, non_blocking: bool = False
     ) -> PreTrainingBatch:
-        """The same batch on another device."""
+        """The same batch on another device.
+
+        Args:
+            device: where to.
+            non_blocking: do not wait for the copy, as in ``Tensor.to``.
+        """
         return PreTrainingBatch._make(
             tensor.to(device, non_blocking=non_blocking) for tensor in self
         )
@@ -248,14 +261,25 @@ def _padded(name: str, rows: Sequence[Sequence[int]], fill: int) -> Tensor:
 
 
 class BertPreTrainingOutput(NamedTuple):
-    """What `BertForPreTraining` returns."""
+    """What `BertForPreTraining` returns.
 
-    mlm_logits: Tensor  # (batch, n, vocab_size), or (num_predicted, vocab_size)
-    nsp_logits: Tensor  # (batch, 2): B follows A, B is random
+    Attributes:
+        mlm_logits: (batch, n, vocab_size), or with ``predict_at`` (num_predicted, vocab_size).
+        nsp_logits: (batch, 2), first for "B follows A", then for "B is random".
+    """
+
+    mlm_logits: Tensor
+    nsp_logits: Tensor
 
 
 class PreTrainingLoss(NamedTuple):
-    """What `pretraining_loss` returns, each a scalar."""
+    """What `pretraining_loss` returns, in nats.
+
+    Attributes:
+        total: scalar, the sum of the other two.
+        mlm: scalar, the mean over the labelled tokens.
+        nsp: scalar, the mean over the labelled pairs.
+    """
 
     total: Tensor
     mlm: Tensor

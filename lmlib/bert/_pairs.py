@@ -14,11 +14,17 @@ FOLLOWS, RANDOM = 0, 1
 
 
 class SentencePair(NamedTuple):
-    """Two sentences as token ids without special tokens, and how B was found."""
+    """Two sentences as token ids without special tokens, and how B was found.
+
+    Attributes:
+        first: sentence A.
+        second: sentence B.
+        label: 0 = B follows A in the text, 1 = B was drawn at random.
+    """
 
     first: Sequence[int]
     second: Sequence[int]
-    label: int  # 0: it follows the first in the text; 1: it was drawn at random
+    label: int
 
 
 def next_sentence_pairs(
@@ -75,6 +81,7 @@ def join_pair(
 
     Args:
         first, second: token ids without special tokens, at least one each.
+        cls_id, sep_id: the ids of [CLS] and [SEP].
         max_seq_len: the longest to return, at least 5: three special tokens and two others.
 
     Returns:

@@ -23,6 +23,7 @@ from lmlib.exercises._grading import Exercise, Mistake, judge
 __all__ = ["EXERCISES", "Exercise", "Mistake", "check", "grade"]
 
 EXERCISES: dict[str, Exercise] = {**chapter_05.EXERCISES}
+"""All exercises of the book by name, e.g. ``"05.layer_norm"``: chapter, then task."""
 
 
 def check(name: str, answer: Callable[..., Any]) -> None:

@@ -13,7 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong solution that people write, and the Chinese sentence that helps."""
+    """A wrong solution that people write, and the sentence that helps.
+
+    Attributes:
+        solution: the function with the mistake in it.
+        advice: what to say to one who made it, in Chinese.
+    """
 
     solution: Callable[..., Any]
     advice: str
@@ -21,7 +26,13 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A function to be written. ``cases`` are the arguments that it is tried on."""
+    """A function to be written.
+
+    Attributes:
+        reference: the right solution.
+        cases: the arguments that an answer is tried on, one tuple for each call.
+        mistakes: those that are known; the first that equals an answer speaks.
+    """
 
     reference: Callable[..., Any]
     cases: Sequence[tuple[Any, ...]]

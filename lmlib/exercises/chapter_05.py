@@ -289,3 +289,4 @@ EXERCISES: dict[str, Exercise] = {
     "05.shift_right": _SHIFT_RIGHT,
     "05.parameter_count": _PARAMETER_COUNT,
 }
+"""The exercises of chapter 5, by name."""

@@ -52,7 +52,15 @@ def character_frequencies(lines: Iterable[str]) -> Counter[str]:
 
 
 def build_vocab(dictionary: Path, vocab_size: int = VOCAB_SIZE) -> list[str]:
-    """The tokens in the order of their ids (see the top of this file)."""
+    """The tokens in the order of their ids (see the top of this file).
+
+    Args:
+        dictionary: jieba's, see `dictionary_path`.
+        vocab_size: number of tokens.
+
+    Raises:
+        ValueError: the dictionary does not give as many tokens.
+    """
     with dictionary.open(encoding="utf-8") as lines:
         counts = character_frequencies(lines)
     ranked = sorted(counts, key=lambda char: (-counts[char], char))

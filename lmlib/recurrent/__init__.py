@@ -279,7 +279,8 @@ class LSTMSeq2Seq(nn.Module):
         Args:
             target_in: (batch, n) token ids; with ``caches`` those that follow the tokens read.
             memory: (batch, 2 · num_layers, d_hidden), from `encode`.
-            source_mask: not used: the memory knows nothing of single source tokens.
+            source_mask: as for `encode`, but not used: the memory knows nothing of single source
+                tokens.
             caches: from `new_caches`; afterwards they hold the state behind the last token.
 
         Returns:

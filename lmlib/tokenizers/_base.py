@@ -10,8 +10,20 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, SupportsIndex
 
-PAD, BOS, EOS, UNK = "<pad>", "<bos>", "<eos>", "<unk>"
+PAD = "<pad>"
+"""The special that fills a batch up to one length."""
+
+BOS = "<bos>"
+"""The special that begins a sequence."""
+
+EOS = "<eos>"
+"""The special that ends a sequence."""
+
+UNK = "<unk>"
+"""The special that stands for what the vocabulary does not cover."""
+
 SPECIALS = (PAD, BOS, EOS, UNK)
+"""The specials of a `CharTokenizer` unless others are given, in the order of their ids."""
 
 
 class Tokenizer(ABC):
@@ -54,11 +66,22 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str, add_bos: bool = False, add_eos: bool = False) -> list[int]:
-        """The ids of the tokens of `text`."""
+        """The ids of the tokens of `text`.
+
+        Args:
+            text: any string.
+            add_bos: put the special that begins a sequence in front.
+            add_eos: put the special that ends a sequence at the end.
+        """
 
     @abstractmethod
     def decode(self, ids: Iterable[SupportsIndex], skip_specials: bool = True) -> str:
-        """The text of `ids` (a list, or a tensor or array of one dimension)."""
+        """The text of `ids`.
+
+        Args:
+            ids: token ids: a list, or a tensor or array (n,).
+            skip_specials: leave the specials out.
+        """
 
     @abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -44,30 +44,44 @@ class Merge:
     """One merge, learnt from the pair of tokens that was the most frequent then.
 
     The tokens stand as in `vocab`; `BPETokenizer.readable` makes text of them.
+
+    Attributes:
+        rank: how many merges were learnt before this one.
+        left, right: the two tokens of the pair.
+        token: what they give, `left + right`.
+        count: how often the pair stood in the training text when it was merged; 0 if unknown.
     """
 
     rank: int
     left: str
     right: str
     token: str
-    count: int  # how often the pair stood in the training text when it was merged; 0 if unknown
+    count: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """One state of a piece of text on the way from bytes to tokens."""
+    """One state of a piece of text on the way from bytes to tokens.
 
-    piece: int  # which piece of the text, from 0
+    Attributes:
+        piece: which piece of the text, from 0.
+        token_ids: the ids of the tokens that the piece consists of now.
+        merge: what was merged last; None for the bytes.
+        index: where in `token_ids` the merged token stands; None for the bytes.
+    """
+
+    piece: int
     token_ids: tuple[int, ...]
-    merge: Merge | None  # what was merged last; None for the bytes
-    index: int | None  # where in token_ids the merged token stands
+    merge: Merge | None
+    index: int | None
 
 
 class BPETokenizer(SubwordTokenizer):
     """Byte-level BPE: 256 tokens for the bytes, one more for each merge, and the specials.
 
     In `vocab` a token stands in GPT-2's alphabet, which has a visible character for each byte:
-    `Ġthe` is ` the`. `token_bytes` gives the bytes, `readable` the text as far as it is one.
+    ``"Ġthe"`` is ``" the"``. `token_bytes` gives the bytes, `readable` the text as far as it is
+    one.
 
     >>> tokenizer = BPETokenizer.train(["low lower lowest"] * 9, vocab_size=263)
     >>> [(merge.left, merge.right, merge.count) for merge in tokenizer.merges]
@@ -251,9 +265,13 @@ class BPETokenizer(SubwordTokenizer):
     # ------------------------------------------------------------------ text and ids
 
     def decode(self, ids: Iterable[SupportsIndex], skip_specials: bool = True) -> str:
-        """The text of `ids` (a list, or a tensor or array of one dimension).
+        """The text of `ids`.
 
         Bytes that are no UTF-8, such as the first two of a Chinese character, become U+FFFD.
+
+        Args:
+            ids: token ids: a list, or a tensor or array (n,).
+            skip_specials: leave the specials out.
 
         Raises:
             TypeError: an id is not an integer.

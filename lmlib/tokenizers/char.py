@@ -132,6 +132,11 @@ class CharTokenizer(Tokenizer):
     def encode(self, text: str, add_bos: bool = False, add_eos: bool = False) -> list[int]:
         """The ids of the characters of `text`; a character outside the vocabulary gets `unk_id`.
 
+        Args:
+            text: any string.
+            add_bos: put `<bos>` in front.
+            add_eos: put `<eos>` at the end.
+
         Raises:
             TypeError: `text` is not a string.
             ValueError: `text` holds an unknown character and the vocabulary has no `<unk>`, or
@@ -142,9 +147,13 @@ class CharTokenizer(Tokenizer):
         return self._framed(ids, add_bos, add_eos)
 
     def decode(self, ids: Iterable[SupportsIndex], skip_specials: bool = True) -> str:
-        """The text of `ids` (a list, or a tensor or array of one dimension).
+        """The text of `ids`.
 
         `<unk>` is kept even with `skip_specials`, so that a hole in the text can be seen.
+
+        Args:
+            ids: token ids: a list, or a tensor or array (n,).
+            skip_specials: leave the specials out.
 
         Raises:
             TypeError: an id is not an integer.

@@ -31,14 +31,21 @@ from lmlib.tokenizers._merges import learn_merges
 from lmlib.tokenizers._subword import SubwordTokenizer
 
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""The specials of BERT, in the order of their ids."""
+
 _INSIDE = "##"  # begins a piece that does not begin a word
 
 
 class EncodedPair(NamedTuple):
-    """One or two texts as BERT reads them, both lists of the same length."""
+    """One or two texts as BERT reads them, both lists of the same length.
 
-    token_ids: list[int]  # [CLS] text [SEP], or [CLS] text [SEP] pair [SEP]
-    segment_ids: list[int]  # 0 up to the first [SEP], 1 after it
+    Attributes:
+        token_ids: those of ``[CLS] text [SEP]``, or of ``[CLS] text [SEP] pair [SEP]``.
+        segment_ids: 0 up to the first ``[SEP]``, which is included, and 1 after it.
+    """
+
+    token_ids: list[int]
+    segment_ids: list[int]
 
 
 class WordPieceTokenizer(SubwordTokenizer):
@@ -172,6 +179,10 @@ class WordPieceTokenizer(SubwordTokenizer):
 
         The file does not say whether the model wants lower case: its card or its
         `tokenizer_config.json` does.
+
+        Args:
+            path: the file. Those of `BERT_SPECIALS` that it holds become the specials.
+            lowercase, strip_accents: as of the class.
 
         Raises:
             ValueError: the file is no such vocabulary.

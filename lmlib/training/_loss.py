@@ -169,7 +169,7 @@ def classification_loss(model: nn.Module, batch: Any, *, label_smoothing: float 
 
     Args:
         model: ``model(*inputs)`` gives logits (batch, num_classes).
-        batch: (*inputs, labels (batch,)); a label of −100 does not count.
+        batch: ``(*inputs, labels)``, the labels (batch,); a label of −100 does not count.
         label_smoothing: ε of `cross_entropy`.
 
     Raises:

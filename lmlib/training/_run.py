@@ -97,8 +97,8 @@ class Run:
         return checkpoint_path(self._directory, self._saved_step)
 
     def save(self) -> None:
-        """Write a checkpoint, if there is a directory, and none of this step yet."""
-        if self._directory is None or self._saved_step == self.step:
+        """Write a checkpoint, if there is a directory."""
+        if self._directory is None:
             return
         if self._is_main:
             state = {

@@ -35,6 +35,10 @@ SCHEDULES: dict[str, Callable[[int, int, int], float]] = {
     "cosine": _cosine,
     "inverse_sqrt": _inverse_sqrt,
 }
+"""The schedules of `learning_rate_at` by name.
+
+Each maps (step, warmup_steps, max_steps) to a factor of the learning rate, for steps after warm-up.
+"""
 
 
 def learning_rate_at(

@@ -23,22 +23,29 @@ MUTED = "#5b636d"
 RULE = "#d9dce0"
 FAINT = "#eef0f2"
 
-# The first four are told apart by people with protanopia, deuteranopia and tritanopia, and each
-# reads as text on the card; the tests measure both.
 PALETTE = ("#1c6dc0", "#c24a08", "#00805f", "#74307f", "#8a6d00", "#4d5560")
+"""The colours of curves and bars, in the order of use.
+
+The first four are told apart by people with protanopia, deuteranopia and tritanopia, and each
+reads as text on the card; the tests measure both.
+"""
+
 ACCENT = PALETTE[1]
 # Beside its colour each curve has a pattern of its own.
 LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), "-", (0, (5, 1.5)))
 
-# 65 steps are as smooth to the eye as 256, and the pictures stay small.
+# In both maps 65 steps are as smooth to the eye as 256, and the pictures stay small.
 SEQUENTIAL = LinearSegmentedColormap.from_list(
     "nihao_sequential", ["#f7f9fb", "#d3e3f1", "#9cc4e3", "#559bce", "#1f6fb4", "#0b3f70"], N=65
 )
+"""Colours for what begins at 0, as attention weights: white to dark blue."""
+
 DIVERGING = LinearSegmentedColormap.from_list(
     "nihao_diverging",
     ["#0b4f8a", "#4d97cb", "#b5d3e9", "#f8f8f6", "#f6c8a4", "#dd7a3a", "#93390a"],
     N=65,
 )
+"""Colours for what has a sign: blue below 0, white at 0, orange above."""
 
 
 def use_style() -> None:

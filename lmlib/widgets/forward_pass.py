@@ -36,6 +36,7 @@ class ForwardPass(LiveFigure):
         title, alt: Chinese heading, and the sentence that stands for the figure; computed if
             not given.
         index, head, variant: start values.
+        options: further traits of the ipywidget, e.g. ``layout``.
 
     Raises:
         TypeError, ValueError: no traces, traces of different sentences or networks, a batch of
@@ -125,7 +126,18 @@ class ForwardPass(LiveFigure):
         raise ValueError(f"name must be a step of the trace, got {name!r}")
 
     def tensor(self, name: str, variant: int | None = None) -> np.ndarray:
-        """float64 values as the page computes them; `variant` is the chosen one if not given."""
+        """The values of a step as the page computes them.
+
+        Args:
+            name: of the step.
+            variant: from which trace; the chosen one if not given.
+
+        Returns:
+            float64 array of the shape that the step has.
+
+        Raises:
+            ValueError: there is no step of that name.
+        """
         chosen = self.variant if variant is None else variant
         numbers = Numbers(
             ops={step["name"]: step["op"] for step in self.steps},
