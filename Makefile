@@ -48,7 +48,7 @@ nbval: $(STAMP) ## run every chapter and compare every text output with the stor
 	$(NBVAL) -q
 
 site: book ## operate the built site in a real browser
-	$(ONE_THREAD) $(PY) -m pytest -q tests/site
+	$(ONE_THREAD) $(PY) -m pytest -q -n 2 --dist loadfile tests/site
 
 test-portable: $(STAMP) ## the chapters once more, with the arithmetic of another CPU type
 	$(PORTABLE) $(NBVAL) -q

@@ -70,7 +70,7 @@ _tracers: list[Tracer] = []
 
 
 def tapping() -> bool:
-    """Is a tracer active? Then attention takes the plain path, in which scores exist."""
+    """Is a tracer active? Then attention and norms take the plain path, tensor by tensor."""
     return bool(_tracers)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from playwright.sync_api import Page, expect
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHAPTER = "chapters/05_encoder_decoder.html"
 SHORT = "book/usage.html"
 PHONE = {"width": 360, "height": 740}
@@ -221,15 +224,29 @@ def test_fullscreen(visit: Callable[..., Page]) -> None:
         assert page.evaluate("Boolean(document.fullscreenElement)") is on
 
 
+def pages_in_order() -> list[str]:
+    """Every page of _toc.yml, sections behind the page they belong to."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    pages = [toc["root"]]
+    for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"]):
+        pages += [chapter["file"], *(section["file"] for section in chapter.get("sections", []))]
+    return pages
+
+
 def test_previous_and_next_go_through_the_book(visit: Callable[..., Page]) -> None:
     page = visit("book/index.html")
+    root = page.url.removesuffix("book/index.html")
     contents = page.locator(".site-sidebar a").evaluate_all("links => links.map((a) => a.href)")
     addresses = [page.url]
     while page.locator(".prev-next .next").count():
         page.locator(".prev-next .next").click()
         page.wait_for_url(lambda url: url != addresses[-1])
         addresses.append(page.url)
-    assert [address.partition("#")[0] for address in contents] == addresses
+    assert addresses == [f"{root}{name}.html" for name in pages_in_order()]
+    # The contents list the same pages in the same order, but not the sections of other pages.
+    listed = [address.partition("#")[0] for address in contents]
+    assert listed == [address for address in addresses if address in listed]
+    assert len(listed) == len(set(listed)) > 4
     page.locator(".prev-next .prev").click()
     page.wait_for_url(addresses[-2])
 
