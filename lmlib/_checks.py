@@ -182,13 +182,20 @@ def check_token_mask(name: str, mask: Tensor, token_ids: Tensor) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(mask).__name__}")
     if mask.dtype != torch.bool:
         raise TypeError(f"{name} must be boolean (True = no padding), got {mask.dtype}")
-    if mask.shape != token_ids.shape:
+    check_like_ids(name, mask, token_ids)
+
+
+def check_like_ids(name: str, tensor: Tensor, token_ids: Tensor) -> None:
+    """``tensor`` has the shape and the device of ``token_ids``."""
+    if tensor.shape != token_ids.shape:
         raise ValueError(
             f"{name} must have the shape of token_ids, {tuple(token_ids.shape)}, "
-            f"got {tuple(mask.shape)}"
+            f"got {tuple(tensor.shape)}"
         )
-    if mask.device != token_ids.device:
-        raise ValueError(f"{name} must be on {token_ids.device} like token_ids, got {mask.device}")
+    if tensor.device != token_ids.device:
+        raise ValueError(
+            f"{name} must be on {token_ids.device} like token_ids, got {tensor.device}"
+        )
 
 
 def check_special_id(name: str, token_id: int, vocab_size: int) -> None:

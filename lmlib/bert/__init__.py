@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmlib._checks import check_ids, check_positive
+from lmlib._checks import check_ids, check_like_ids, check_positive
 from lmlib._tap import tap, tapping
 from lmlib.bert._config import BertConfig
 from lmlib.bert._data import (
@@ -33,7 +33,6 @@ from lmlib.bert._data import (
     PreTrainingBatch,
     PreTrainingLoss,
     bert_loss,
-    check_like_ids,
     check_token_mask,
     pretraining_loss,
 )

@@ -10,9 +10,9 @@ from lmlib._checks import (
     check_not_negative,
     check_positive,
     check_probability,
+    check_special_id,
 )
 from lmlib._feed_forward import ACTIVATIONS
-from lmlib.bert._data import check_special
 
 
 @dataclass(frozen=True)
@@ -67,4 +67,4 @@ class BertConfig:
         for name in ("pad_id", "cls_id", "sep_id", "mask_id"):
             index = getattr(self, name)
             if index is not None:
-                check_special(name, index, self.vocab_size)
+                check_special_id(name, index, self.vocab_size)

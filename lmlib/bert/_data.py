@@ -9,7 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlib._checks import check_ids, check_positive, check_tensor
+from lmlib._checks import (
+    check_ids,
+    check_like_ids,
+    check_positive,
+    check_special_id,
+    check_tensor,
+)
 
 IGNORED = -100
 """The label of a token that is not to be predicted; ``F.cross_entropy`` skips it."""
@@ -103,10 +109,10 @@ class MaskingCollator:
     ) -> None:
         check_positive("vocab_size", vocab_size)
         specials = {pad_id, mask_id, *special_ids}
-        check_special("mask_id", mask_id, vocab_size)
-        check_special("pad_id", pad_id, vocab_size)
+        check_special_id("mask_id", mask_id, vocab_size)
+        check_special_id("pad_id", pad_id, vocab_size)
         for index in specials:
-            check_special("each of special_ids", index, vocab_size)
+            check_special_id("each of special_ids", index, vocab_size)
         if not 0.0 < rate <= 1.0:
             raise ValueError(f"rate must be above 0 and at most 1, got {rate}")
         if min(mask_share, random_share) < 0.0 or mask_share + random_share > 1.0 + 1e-9:
@@ -217,35 +223,12 @@ class MaskingCollator:
         return masked_ids.masked_fill(to_mask, self.mask_id), labels
 
 
-def check_special(name: str, index: int, vocab_size: int) -> None:
-    """A special token is in the vocabulary."""
-    if isinstance(index, bool) or not isinstance(index, int):
-        raise TypeError(f"{name} must be an int, got {type(index).__name__}")
-    if not 0 <= index < vocab_size:
-        raise ValueError(
-            f"{name} must be below vocab_size={vocab_size} and not negative, got {index}"
-        )
-
-
 def check_token_mask(name: str, mask: Tensor, token_ids: Tensor) -> None:
     """``mask`` is boolean, and says something about each token of ``token_ids``."""
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, got {kind}")
     check_like_ids(name, mask, token_ids)
-
-
-def check_like_ids(name: str, tensor: Tensor, token_ids: Tensor) -> None:
-    """``tensor`` has the shape and the device of ``token_ids``."""
-    if tensor.shape != token_ids.shape:
-        raise ValueError(
-            f"{name} must have the shape of token_ids, {tuple(token_ids.shape)}, "
-            f"got {tuple(tensor.shape)}"
-        )
-    if tensor.device != token_ids.device:
-        raise ValueError(
-            f"{name} must be on {token_ids.device} like token_ids, got {tensor.device}"
-        )
 
 
 def _padded(name: str, rows: Sequence[Sequence[int]], fill: int) -> Tensor:

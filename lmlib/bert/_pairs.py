@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from lmlib.bert._data import MaskingCollator, PreTrainingBatch, check_special
+from lmlib._checks import check_special_id
+from lmlib.bert._data import MaskingCollator, PreTrainingBatch
 
 FOLLOWS, RANDOM = 0, 1
 
@@ -130,7 +131,7 @@ class NextSentenceCollator:
         self, masking: MaskingCollator, *, cls_id: int, sep_id: int, max_seq_len: int = 512
     ) -> None:
         for name, index in (("cls_id", cls_id), ("sep_id", sep_id)):
-            check_special(name, index, masking.vocab_size)
+            check_special_id(name, index, masking.vocab_size)
             if index not in masking.special_ids:
                 raise ValueError(
                     f"{name} must be among the special_ids of masking, "
