@@ -168,6 +168,10 @@ def _plain_attention(
     return tap("heads", heads), weights
 
 
+def _widened(mask: Tensor) -> Tensor:
+    return mask.float() if mask.is_floating_point() else mask
+
+
 def _no_autocast(device_type: str) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
@@ -206,14 +210,24 @@ def _fused_attention(
         allowed = mask | empty
     if allowed is not None and allowed.dim() < 2:
         allowed = torch.atleast_2d(allowed)  # the kernels read two dimensions
-    output = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=allowed,
-        dropout_p=dropout_p,
-        is_causal=is_causal,
-        scale=scale,
-        enable_gqa=query.dim() > 3 and query.shape[-3] != key.shape[-3],
-    )
+    narrow = value.dtype
+    context: AbstractContextManager[object] = nullcontext()
+    half = narrow in (torch.bfloat16, torch.float16)
+    if half and query.device.type == "cpu" and torch.is_grad_enabled():
+        # On a CPU the kernel's backward pass takes five times as long in bfloat16 as in float32,
+        # which is more than bfloat16 gains in all the projections around it.
+        query, key, value = query.float(), key.float(), value.float()
+        allowed = None if allowed is None else _widened(allowed)
+        context = _no_autocast("cpu")
+    with context:
+        output = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=allowed,
+            dropout_p=dropout_p,
+            is_causal=is_causal,
+            scale=scale,
+            enable_gqa=query.dim() > 3 and query.shape[-3] != key.shape[-3],
+        ).to(narrow)
     return output if empty is None else output.masked_fill(empty, 0.0)

@@ -77,6 +77,12 @@ class KVCache:
                         f"{name} must continue the cached {_shape(old, self._length)} {old.dtype} "
                         f"on {old.device}, got {tuple(new.shape)} {new.dtype} on {new.device}"
                     )
+        return self.append_fitting(key, value)
+
+    def append_fitting(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """`append` to a growing cache that is not empty, of what is known to fit: no check."""
+        assert self._keys is not None
+        assert self._values is not None
         old_length, self._length = self._length, self._length + key.shape[-2]
         self._keys = _extended(self._keys, old_length, key)
         self._values = _extended(self._values, old_length, value)

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlib._checks import check_ids, check_positive, check_token_mask
+from lmlib._decode_step import Watch, layer_step, norm_step
 from lmlib._dropout import drop
 from lmlib._gpt_config import GPTConfig
 from lmlib._norms import make_norm
@@ -226,17 +229,63 @@ class GPT(nn.Module):
         """Empty caches for `forward`."""
         return GPTCaches(self.config.num_layers)
 
+    def decode_step(self, caches: GPTCaches) -> Callable[[Tensor], Tensor | None]:
+        """One token more for each row, as `forward` with these caches, in half the time.
+
+        It calls torch on the weights and no submodule, and leaves out the checks of what
+        generation knows. It reads the submodules once: those put in their place later are not
+        seen.
+
+        Args:
+            caches: not empty.
+
+        Returns:
+            a function from token ids (batch, 1), known to lie in the vocabulary, to logits
+            (batch, 1, vocab_size). It extends the caches; where it cannot stand in for `forward`
+            (padding, gradients, hooks, a tracer, submodules that lmlib did not make), it leaves
+            them alone and returns None.
+
+        Raises:
+            ValueError: of that function, when the caches already hold max_seq_len tokens.
+        """
+        if type(self) is not GPT:
+            return lambda token_ids: None
+        watch = Watch(self)
+        stack = [layer for layer in self.layers if isinstance(layer, EncoderLayer)]
+        layers = [layer_step(layer) for layer in stack]
+        norm = (lambda x: x) if self.norm is None else norm_step(self.norm)
+        rotary = stack[0].self_attention.rotary
+
+        def step(token_ids: Tensor) -> Tensor | None:
+            past = caches.length
+            if caches.mask is not None or self.training or not watch.nobody():
+                return None
+            self._check_length(past, past + 1)
+            x = self.embedding(token_ids)
+            if self.positions is not None:
+                x = self.positions(x, past)
+            x = x[:, 0]  # (batch, d_model)
+            turn = None if rotary is None else rotary.cos_sin(x, past, 1)
+            for layer, cache in zip(layers, caches.layers, strict=True):
+                x = layer(x, cache, turn)
+            return F.linear(norm(x), self.head.weight)[:, None]
+
+        return step
+
+    def _check_length(self, past: int, length: int) -> None:
+        if not past < length <= self.config.max_seq_len:
+            raise ValueError(
+                f"token_ids must have 1 to max_seq_len={self.config.max_seq_len} tokens, "
+                f"got {length}"
+            )
+
     def _check(
         self, token_ids: Tensor, mask: Tensor | None, caches: GPTCaches | None, past: int
     ) -> int:
         """Bad input is met before any cache is touched. Returns n."""
         check_ids("token_ids", token_ids, "batch, n", self.config.vocab_size)
         batch, n = token_ids.shape
-        if not past < past + n <= self.config.max_seq_len:
-            raise ValueError(
-                f"token_ids must have 1 to max_seq_len={self.config.max_seq_len} tokens, "
-                f"got {past + n}"
-            )
+        self._check_length(past, past + n)
         if token_ids.device != self.embedding.weight.device:
             raise ValueError(
                 f"token_ids must be on {self.embedding.weight.device} like the model, "

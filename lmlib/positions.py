@@ -275,19 +275,47 @@ class RotaryEmbedding(nn.Module):
             ValueError: the shape is another, or offset + n > max_seq_len.
         """
         check_tensor("x", x, "..., n, d_head", d_head=self.d_head)
-        wide = torch.promote_types(x.dtype, torch.float32)
         if positions is None:
-            end = offset + x.shape[-2]
-            _check_reach(offset, x.shape[-2], self.max_seq_len)
-            cos, sin = (part[offset:end] for part in self._cos_sin(end, wide, x.device))
-        else:
-            check_tensor("x", x, "batch, num_heads, n, d_head")
-            check_ids("positions", positions, "batch, n", vocab_size=self.max_seq_len)
-            angles = _angles(positions.to(x.device), self.d_head, self.base).unsqueeze(1)
-            cos, sin = angles.cos().to(wide), angles.sin().to(wide)  # (batch, 1, n, d_head/2)
+            return self.rotate(x, *self.cos_sin(x, offset, x.shape[-2]))
+        check_tensor("x", x, "batch, num_heads, n, d_head")
+        check_ids("positions", positions, "batch, n", vocab_size=self.max_seq_len)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        angles = _angles(positions.to(x.device), self.d_head, self.base).unsqueeze(1)
+        # (batch, 1, n, d_head/2)
+        return self.rotate(x, angles.cos().to(wide), angles.sin().to(wide))
+
+    def cos_sin(self, like: Tensor, offset: int, n: int) -> tuple[Tensor, Tensor]:
+        """What turns the positions from ``offset`` on.
+
+        Args:
+            like: a tensor of the dtype and device of what will be rotated.
+            offset: the first position.
+            n: how many.
+
+        Returns:
+            cosines and sines, (n, d_head/2) each, of at least float32.
+
+        Raises:
+            ValueError: offset + n > max_seq_len.
+        """
+        _check_reach(offset, n, self.max_seq_len)
+        wide = torch.promote_types(like.dtype, torch.float32)
+        cos, sin = self._cos_sin(offset + n, wide, like.device)
+        return cos[offset : offset + n], sin[offset : offset + n]
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Turn each pair (a, b) of x into (a cos − b sin, a sin + b cos).
+
+        Args:
+            x: (..., n, d_head).
+            cos, sin: broadcastable to (..., n, d_head/2), see `cos_sin`.
+
+        Returns:
+            x rotated, same shape and dtype.
+        """
         pairs = (-1, 2) if self.interleaved else (2, -1)
         axis = -1 if self.interleaved else -2
-        a, b = x.to(wide).unflatten(-1, pairs).unbind(axis)  # (..., n, d_head/2) each
+        a, b = x.to(cos.dtype).unflatten(-1, pairs).unbind(axis)  # (..., n, d_head/2) each
         rotated = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=axis)
         return rotated.flatten(start_dim=-2).to(x.dtype)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lmlib._tap import tracing
 from lmlib.attention import (
@@ -117,6 +119,43 @@ def test_huge_scores_stay_finite_in_half_precision(dtype: torch.dtype, need_weig
     )
     torch.testing.assert_close(output.double(), exact, rtol=0.02, atol=0.02)
     assert all(g.isfinite().all() for g in torch.autograd.grad(output.sum(), [query, key, value]))
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_trains_with_the_gradients_of_float32(
+    dtype: torch.dtype, with_bias: bool, autocast: bool
+) -> None:
+    torch.manual_seed(0)
+    narrow = [torch.randn(2, 4, 6, 8, dtype=dtype, requires_grad=True) for _ in "QKV"]
+    wide = [tensor.detach().float().requires_grad_() for tensor in narrow]
+    bias = torch.randn(1, 4, 6, 6) if with_bias else None
+    seen: list[torch.dtype] = []
+    fused = F.scaled_dot_product_attention
+
+    def spy(query: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        seen.append(query.dtype)
+        return fused(query, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "scaled_dot_product_attention", spy)
+        with torch.autocast("cpu", dtype, enabled=autocast):
+            output, _ = scaled_dot_product_attention(*narrow, causal=True, bias=bias)
+            with torch.no_grad():
+                scaled_dot_product_attention(*narrow, causal=True)
+    # In training by way of float32, which is faster on a CPU; without gradients as it is.
+    assert seen == [torch.float32, dtype]
+    assert output.dtype == dtype
+    expected, _ = scaled_dot_product_attention(*wide, causal=True, bias=bias)
+    tolerance = 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(output.float(), expected, rtol=tolerance, atol=tolerance)
+    output.float().square().sum().backward()
+    expected.square().sum().backward()
+    for mine, other in zip(narrow, wide, strict=True):
+        assert mine.grad is not None
+        assert other.grad is not None
+        torch.testing.assert_close(mine.grad.float(), other.grad, rtol=0.05, atol=8 * tolerance)
 
 
 def test_autocast_does_not_bring_the_overflow_back() -> None:

@@ -10,6 +10,7 @@ decoding). `make_reader` chooses the reader that fits the model:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -57,6 +58,7 @@ class CachedReader:
         self.model = model
         self.caches = model.new_caches()
         self.device = device
+        self._step: Callable[[Tensor], Tensor | None] | None = None
 
     def begin(self, rows: list[list[int]]) -> Tensor:
         width = max(map(len, rows))
@@ -68,7 +70,14 @@ class CachedReader:
         return self.model(padded, mask, caches=self.caches, num_logits=1)[:, -1]
 
     def read(self, token_ids: Tensor, num_logits: int = 1) -> Tensor:
-        return self.model(token_ids, caches=self.caches, num_logits=num_logits)
+        logits = None
+        if token_ids.shape[1] == 1 and self.caches.length and hasattr(self.model, "decode_step"):
+            if self._step is None:
+                self._step = self.model.decode_step(self.caches)
+            logits = self._step(token_ids)
+        if logits is None:
+            logits = self.model(token_ids, caches=self.caches, num_logits=num_logits)
+        return logits
 
     def reorder(self, indices: Tensor) -> None:
         self.caches.reorder(indices)
