@@ -288,7 +288,7 @@ class RotaryEmbedding(nn.Module):
         """What turns the positions from ``offset`` on.
 
         Args:
-            like: a tensor of the dtype and device of what will be rotated.
+            like: (...) any tensor of the dtype and device of what will be rotated.
             offset: the first position.
             n: how many.
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from lmlib import __version__
+from lmlib._checks import check_choice
 from lmlib._huggingface.convert import from_huggingface, to_huggingface
 from lmlib._weights import built, fill, listed, own_tensors
 from lmlib.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordPieceTokenizer
@@ -69,6 +70,8 @@ OPTIONS: dict[str, dict[str, Callable[[Any], object]]] = {
 TOKENIZERS: dict[str, type[BPETokenizer | CharTokenizer | WordPieceTokenizer]] = {
     kind.__name__: kind for kind in (CharTokenizer, BPETokenizer, WordPieceTokenizer)
 }
+# What floating-point weights may be stored and loaded as.
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # How the files begin that `torch.save` and `pickle` write.
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -77,32 +80,43 @@ PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def save_pretrained(
-    model: nn.Module, directory: str | os.PathLike[str], tokenizer: Tokenizer | None = None
+    model: nn.Module,
+    directory: str | os.PathLike[str],
+    tokenizer: Tokenizer | None = None,
+    *,
+    dtype: str | None = None,
 ) -> None:
     """Write a model, and the tokenizer that belongs to it, into a directory.
 
     Each file is written beside its place and then moved there, ``config.json`` last: a reader sees
     a whole file or none, and one that mixes two savings by the hash. A weight that is tied is
-    stored once; dtypes are kept.
+    stored once.
+
+    With ``dtype="float16"`` the file is half as long, and each weight is rounded to 11 significant
+    bits ("bfloat16": 8); `load_pretrained` gives float32 again.
 
     Args:
         model: a model of lmlib: one of ``CLASSES``.
         directory: made if it is not there; files of the same names are replaced.
         tokenizer: a `CharTokenizer`, `BPETokenizer` or `WordPieceTokenizer`.
+        dtype: store weights as "float32", "float16" or "bfloat16"; None keeps the dtype of each,
+            which is float32 where nobody has changed it.
 
     Raises:
         TypeError: the model or the tokenizer is of another class.
-        ValueError: the tokenizer has more tokens than the model, or the model is on ``meta``.
+        ValueError: the tokenizer has more tokens than the model, the model is on ``meta``, or a
+            weight is too large for ``dtype``.
         NotADirectoryError: there is a file of that name.
     """
-    name = type(model).__name__
-    if name not in CLASSES or type(model) is not _class(name):
-        raise TypeError(f"model must be one of {', '.join(CLASSES)} of lmlib, got {name}")
+    made_from = describe(model)
+    check_choice("dtype", dtype, (None, *DTYPES))
     if tokenizer is not None:
-        _check_tokenizer(tokenizer, model)
+        check_tokenizer(tokenizer, model)
     tensors = own_tensors(model)
     if any(tensor.is_meta for tensor in tensors.values()):
         raise ValueError("model must hold weights to be saved, but it is on the meta device")
+    if dtype is not None:
+        tensors = {name: _narrowed(name, tensor, dtype) for name, tensor in tensors.items()}
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(f"directory must be one, but {str(directory)!r} is a file")
@@ -114,15 +128,13 @@ def save_pretrained(
         flat = {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
         save_file(flat, path, metadata={"format": "pt"})
 
-    config: Any = model.config
     description: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "lmlib_version": __version__,
-        "class": name,
-        "config": dataclasses.asdict(config),
-        "options": {option: get(model) for option, get in OPTIONS.get(name, {}).items()},
+        **made_from,
         "num_tensors": len(tensors),
+        "stored_as": dtype,
         "weights": _replace(directory / WEIGHTS_FILE, write_weights),
         "tokenizer": None,
     }
@@ -135,11 +147,52 @@ def save_pretrained(
     _replace(directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
+def _narrowed(name: str, tensor: Tensor, dtype: str) -> Tensor:
+    """The weight as ``dtype``; what is not floating-point stays as it is."""
+    if not tensor.is_floating_point():
+        return tensor
+    narrow = tensor.detach().to(DTYPES[dtype])
+    if bool((narrow.isinf() & tensor.isfinite()).any()):
+        raise ValueError(
+            f"dtype={dtype!r} holds numbers up to {torch.finfo(DTYPES[dtype]).max:g}, "
+            f"but {name} has {float(tensor.detach().abs().max()):g}"
+        )
+    return narrow
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """What a model of lmlib is made from, as JSON can hold it: class, config, options.
+
+    Raises:
+        TypeError: the model is of another class.
+    """
+    name = type(model).__name__
+    if name not in CLASSES or type(model) is not _class(name):
+        raise TypeError(f"model must be one of {', '.join(CLASSES)} of lmlib, got {name}")
+    config: Any = model.config
+    options = {option: get(model) for option, get in OPTIONS.get(name, {}).items()}
+    return {"class": name, "config": dataclasses.asdict(config), "options": options}
+
+
+def made(description: dict[str, Any], where: str) -> nn.Module:
+    """A model as `describe` describes it, with weights that wait to be replaced.
+
+    Raises:
+        ValueError: no such model can be made; the message begins with ``where``.
+    """
+    kind = _class(description["class"])
+    config = _config(get_type_hints(kind.__init__)["config"], description["config"], where)
+    options = description["options"]
+    if list(options) != list(OPTIONS.get(kind.__name__, {})):
+        raise ValueError(f"{where}: a {kind.__name__} has no such options, {options}")
+    return built(lambda: kind(config, **options))
+
+
 def _class(name: str) -> Any:
     return getattr(importlib.import_module(f"lmlib.{CLASSES[name]}"), name)
 
 
-def _check_tokenizer(tokenizer: Tokenizer, model: nn.Module) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: nn.Module) -> None:
     kind = type(tokenizer).__name__
     if TOKENIZERS.get(kind) is not type(tokenizer):
         raise TypeError(f"tokenizer must be one of {', '.join(TOKENIZERS)} of lmlib, got {kind}")
@@ -180,28 +233,31 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def load_pretrained(
-    directory: str | os.PathLike[str], device: torch.device | str | None = None
+    directory: str | os.PathLike[str],
+    device: torch.device | str | None = None,
+    *,
+    dtype: str | None = None,
 ) -> nn.Module:
     """The model that `save_pretrained` wrote, in evaluation mode.
 
     Args:
         directory: where it is.
         device: where to put it; the CPU if not given.
+        dtype: of its weights: "float32", "float16" or "bfloat16"; None for the dtypes they had when
+            it was saved, or float32 if it was saved with a ``dtype``.
 
     Returns:
-        a model of the class that was saved; its logits are the same to the bit.
+        a model of the class that was saved; saved and loaded without ``dtype``, its logits are the
+        same to the bit.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such directory, or it lacks a file.
         ValueError: a file is damaged, of another format, or does not fit the others; the message
             says which, and how.
     """
+    check_choice("dtype", dtype, (None, *DTYPES))
     description, where = _describe(Path(directory))
-    kind = _class(description["class"])
-    config = _config(get_type_hints(kind.__init__)["config"], description["config"], where)
-    options = description["options"]
-    if list(options) != list(OPTIONS.get(kind.__name__, {})):
-        raise ValueError(f"{where}: a {kind.__name__} has no such options, {options}")
+    model = made(description, where)
     path = Path(directory) / WEIGHTS_FILE
     _check_file(path, description["weights"], where)
     tensors = _read_tensors(path)
@@ -210,7 +266,11 @@ def load_pretrained(
             f"{path} must hold {description['num_tensors']} tensors, as {where} says, "
             f"got {len(tensors)}"
         )
-    model = built(lambda: kind(config, **options))
+    if dtype is None and description["stored_as"] is not None:
+        dtype = "float32"
+    if dtype is not None:
+        wide = DTYPES[dtype]
+        tensors = {k: t.to(wide) if t.is_floating_point() else t for k, t in tensors.items()}
     fill(model, tensors, str(path))
     return model if device is None else model.to(device)
 
@@ -271,6 +331,10 @@ def _describe(directory: Path) -> tuple[dict[str, Any], str]:
             f"{path}: class must be one of {', '.join(CLASSES)}, got {content['class']!r}"
         )
     content.setdefault("tokenizer", None)
+    if content.setdefault("stored_as", None) not in (None, *DTYPES):
+        raise ValueError(
+            f"{path}: stored_as must be one of {', '.join(DTYPES)}, got {content['stored_as']!r}"
+        )
     return content, str(path)
 
 

@@ -143,8 +143,9 @@ def test_it_steps_aside_for_a_hook_that_comes_later_and_back_again() -> None:
         everywhere = register_module_forward_hook(lambda *_: None)
         assert step(ids(model, 2, 1)) is None
         everywhere.remove()
-        with tracing(model, lambda name, tensor: None):
-            assert step(ids(model, 2, 1)) is None
+        for traced in (model, None):  # with hooks, and without
+            with tracing(traced, lambda name, tensor: None):
+                assert step(ids(model, 2, 1)) is None
         with torch.autocast("cpu", torch.bfloat16):
             assert step(ids(model, 2, 1)) is None
         with torch.enable_grad():

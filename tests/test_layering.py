@@ -16,7 +16,7 @@ PACKAGE = Path(lmlib.__file__).parent
 # private modules, and assets.
 ROWS = [
     *("tokenizers", "positions", "attention", "layers"),
-    *("ngram", "recurrent", "_stacks", "transformer", "bert", "gpt"),
+    *("ngram", "recurrent", "_stacks", "transformer", "bert", "_decode_step", "gpt"),
     *(
         "datasets",
         "training",
@@ -24,6 +24,7 @@ ROWS = [
         "metrics",
         "_huggingface",
         "pretrained",
+        "export",
         "_trace_plan",
         "trace",
     ),

@@ -39,6 +39,7 @@ from lmlib._checks import check_choice
 from lmlib.training._config import AUTOCAST, TrainConfig
 from lmlib.training._data import Batches, BatchSource, epoch_order, split_batch, stack, to_device
 from lmlib.training._distributed import World, distributed, sums_of_all, wait_for_all
+from lmlib.training._lengths import LengthBatches
 from lmlib.training._log import Row, StopSignal, plain_numbers, progress_bar
 from lmlib.training._loss import (
     Loss,
@@ -60,6 +61,7 @@ __all__ = [
     "SCHEDULES",
     "AdamW",
     "Batches",
+    "LengthBatches",
     "Loss",
     "TrainConfig",
     "TrainResult",

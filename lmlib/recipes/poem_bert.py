@@ -1,0 +1,390 @@
+"""The poem BERT, which fills in masked characters: `python -m lmlib.recipes.poem_bert`.
+
+It is pre-trained as BERT was: masked characters, and next-sentence prediction, where sentence A and
+B are the lines of a couplet, or two couplets. It reads texts without a B, too, so that a reader can
+just ask: `fill` (床前明月[MASK]，疑是地上霜。); and `follows` says if a line fits another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmlib import seed_everything
+from lmlib.bert import BertConfig, BertForPreTraining, bert_loss
+from lmlib.datasets import Poem, Splits, load_poems
+from lmlib.recipes._poem_clozes import (
+    Cloze,
+    Quality,
+    baselines,
+    characters_only,
+    chunks,
+    clozes,
+    quality,
+)
+from lmlib.recipes._poem_pairs import (
+    ALL_SPECIALS,
+    CLS,
+    MASK,
+    PAD,
+    SEP,
+    PassageCollator,
+    Passages,
+    framed,
+)
+from lmlib.recipes._run import Card, Check, Metric, arguments, as_shipped, fit, publish
+from lmlib.tokenizers import CharTokenizer, Tokenizer
+from lmlib.training import LengthBatches, TrainConfig
+
+NAME = "poem_bert"
+"""The recipe, and the folder of the model."""
+
+MASK_TOKEN = "[MASK]"
+"""What stands in a text where a character is to be filled in."""
+
+MIN_COUNT = 30
+"""A character that the training text holds less often is <unk>: 0.3 % of the text."""
+
+MASK_RATE = 0.2
+"""Share of the characters to predict. BERT's 15 % are few for so short a run."""
+
+BATCH_TOKENS = 2400
+"""Tokens in a batch: some 160 pairs of short lines, or 36 whole 七律."""
+
+SEED = 2026
+"""Of the weights, of the order of the examples, of the masks and pairs."""
+
+MODEL = BertConfig(
+    vocab_size=5200,
+    d_model=192,
+    num_layers=4,
+    num_heads=6,
+    d_ff=768,
+    max_seq_len=66,
+    dropout=0.0,
+    pad_id=PAD,
+    cls_id=CLS,
+    sep_id=SEP,
+    mask_id=MASK,
+)
+"""Its shape, 2.9 million parameters; vocab_size becomes that of the tokenizer. The longest text is
+a 七律. Without dropout: no text is seen twice with the same masks."""
+
+TRAINING = TrainConfig(
+    max_steps=6000,
+    learning_rate=1e-3,
+    warmup_steps=500,
+    min_learning_rate=1e-5,
+    weight_decay=0.01,
+    betas=(0.9, 0.98),
+    autocast="bfloat16",
+    log_every=50,
+    eval_every=500,
+    save_every=250,
+    seed=SEED,
+)
+"""A part of one epoch."""
+
+FILLINGS = (
+    "床前明月[MASK]，疑是地上霜。",
+    "春眠不觉[MASK]，处处闻啼鸟。",
+    "[MASK]日依山尽，黄河入海流。",
+    "两岸猿声啼不[MASK]，轻舟已过万重[MASK]。",
+    "你好[MASK]界",
+)
+"""What it is asked while it learns."""
+
+
+def make_tokenizer(poems: Iterable[Poem]) -> CharTokenizer:
+    """The characters that occur in ``poems`` at least `MIN_COUNT` times, behind `ALL_SPECIALS`."""
+    texts = (poem.text for poem in poems)
+    return CharTokenizer.train(texts, min_count=MIN_COUNT, specials=ALL_SPECIALS)
+
+
+def batches(tokenizer: Tokenizer, poems: Iterable[Poem]) -> LengthBatches:
+    """Examples of about one length together, `BATCH_TOKENS` tokens a batch.
+
+    Args:
+        tokenizer: from `make_tokenizer`.
+        poems: of the regular forms.
+    """
+    passages = Passages(tokenizer, poems)
+    lengths = passages.lengths.tolist()
+    return LengthBatches(
+        range(len(passages)),
+        BATCH_TOKENS,
+        length=lengths.__getitem__,
+        seed=SEED,
+        collate=PassageCollator(passages, len(tokenizer.vocab), MASK_RATE),
+    )
+
+
+# ------------------------------------------------------------------ asking the model
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of ``text``, in which `MASK_TOKEN` may stand, without [CLS] and [SEP].
+
+    Args:
+        tokenizer: from `make_tokenizer`.
+        text: any.
+    """
+    head, *tail = text.split(MASK_TOKEN)
+    return [*tokenizer.encode(head), *(i for part in tail for i in [MASK, *tokenizer.encode(part)])]
+
+
+@torch.inference_mode()
+def fill(
+    model: BertForPreTraining, tokenizer: Tokenizer, text: str, top_k: int = 5
+) -> list[list[tuple[str, float]]]:
+    """The characters that fit best where ``text`` has [MASK].
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: its.
+        text: such as 床前明月[MASK]，疑是地上霜。
+        top_k: how many characters for each [MASK].
+
+    Returns:
+        For each [MASK], in order, characters and their probabilities, the best first.
+
+    Raises:
+        ValueError: there is no [MASK], or the text is too long for the model.
+    """
+    ids, _ = framed(encode(tokenizer, text))
+    places = [i for i, index in enumerate(ids) if index == MASK]
+    if not places:
+        raise ValueError(f"text must have a {MASK_TOKEN}, got {text!r}")
+    rows = masked_log_probs(model, [ids], [places])
+    best, chosen = rows.exp().topk(top_k)
+    return [
+        [(tokenizer.token_of(i), p) for i, p in zip(indices, probs, strict=True)]
+        for indices, probs in zip(chosen.tolist(), best.tolist(), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def follows(model: BertForPreTraining, tokenizer: Tokenizer, first: str, second: str) -> float:
+    """The probability that ``second`` comes behind ``first`` in a poem.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: its.
+        first: a line or a couplet, with its punctuation.
+        second: another one.
+    """
+    sentence_pair = framed(tokenizer.encode(first), tokenizer.encode(second))
+    return float(nsp_logits(model, [sentence_pair]).softmax(dim=-1)[0, 0])
+
+
+def masked_log_probs(
+    model: BertForPreTraining, sequences: Sequence[list[int]], places: Sequence[list[int]]
+) -> Tensor:
+    """log P of all characters at some places: (num_places, vocab_size) float32, specials −inf.
+
+    Args:
+        model: in evaluation mode.
+        sequences: framed ids, equally long.
+        places: of each, in rising order.
+    """
+    ids = torch.tensor(sequences, device=next(model.parameters()).device)
+    predict_at = torch.zeros_like(ids, dtype=torch.bool)
+    for row, where in enumerate(places):
+        predict_at[row, where] = True
+    output: Any = model(ids, predict_at=predict_at)
+    return characters_only(output.mlm_logits.float().cpu())
+
+
+def nsp_logits(model: BertForPreTraining, pairs: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+    """Two numbers for each pair, "follows" and "random": (batch, 2) float32.
+
+    Args:
+        model: in evaluation mode.
+        pairs: token and segment ids as `framed` gives them, equally long.
+    """
+    device = next(model.parameters()).device
+    token_ids, segment_ids = (torch.tensor(x, device=device) for x in zip(*pairs, strict=True))
+    return model.nsp_head(model.bert.pooled(token_ids, segment_ids)).float().cpu()
+
+
+def drafts(model: BertForPreTraining, tokenizer: Tokenizer) -> list[str]:
+    """`FILLINGS`, each with the three best characters for every [MASK].
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: its.
+    """
+    texts = []
+    for text in FILLINGS:
+        for best in fill(model, tokenizer, text, 3):
+            text = text.replace(MASK_TOKEN, f"[{''.join(char for char, _ in best)}]", 1)
+        texts.append(text)
+    return texts
+
+
+# ------------------------------------------------------------------ measuring
+
+
+@torch.inference_mode()
+def cloze_quality(model: BertForPreTraining, asked: Sequence[Cloze]) -> Quality:
+    """How well the model guesses.
+
+    Args:
+        model: in evaluation mode.
+        asked: from `clozes`.
+    """
+    rows = []
+    for numbers in chunks([len(couplet) for couplet, _ in asked]):
+        hidden = [
+            [*couplet[:place], MASK, *couplet[place + 1 :]]
+            for couplet, place in (asked[i] for i in numbers)
+        ]
+        places = [[asked[i].place + 1] for i in numbers]  # behind [CLS]
+        rows.append(masked_log_probs(model, [framed(ids)[0] for ids in hidden], places))
+    return quality(torch.cat(rows), asked)
+
+
+@torch.inference_mode()
+def nsp_accuracy(model: BertForPreTraining, passages: Passages) -> float:
+    """Share of right answers, each pair being asked with its B and with another poem's.
+
+    Args:
+        model: in evaluation mode.
+        passages: whose pairs are asked.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    draws = torch.randint(2**62, (len(passages.pairs),), generator=generator).tolist()
+    right = 0
+    for numbers in chunks(passages.lengths[passages.pairs].tolist()):
+        some = [passages.pairs[i] for i in numbers]
+        true = [framed(passages.first(n), passages.second(n)) for n in some]
+        false = [
+            framed(passages.first(n), passages.stranger(n, draws[i]))
+            for i, n in zip(numbers, some, strict=True)
+        ]
+        for label, pairs in enumerate((true, false)):
+            right += int((nsp_logits(model, pairs).argmax(dim=-1) == label).sum())
+    return right / (2 * len(passages.pairs))
+
+
+def check(model: BertForPreTraining, tokenizer: Tokenizer) -> float:
+    """Perplexity of a masked character in the couplets of 200 Tang poems for validation.
+
+    Args:
+        model, tokenizer: as this recipe makes them.
+    """
+    poems = load_poems("tang").validation[:200]
+    return cloze_quality(model, clozes(tokenizer, poems)).perplexity
+
+
+def examples(tokenizer: Tokenizer) -> list[tuple[Tensor]]:
+    """`FILLINGS`, as ``tokenizer`` makes the model read them."""
+    return [(torch.tensor([framed(encode(tokenizer, text))[0]]),) for text in FILLINGS]
+
+
+def card_of(
+    model: BertForPreTraining, tokenizer: Tokenizer, poems: Splits[Poem], count_in: Sequence[Poem]
+) -> Card:
+    """What is said of the model, everything measured.
+
+    Args:
+        model: as shipped.
+        tokenizer: its.
+        poems: all of them.
+        count_in: the poems that the n-grams are counted in.
+    """
+    asked = clozes(tokenizer, poems.validation)
+    reached = cloze_quality(model, asked)
+    tested = cloze_quality(model, clozes(tokenizer, poems.test))
+    counted = baselines(tokenizer, count_in, asked)
+    how = f"one masked character in each of {len(asked):,} couplets, validation"
+    passages = Passages(tokenizer, poems.validation)
+    metrics = [Metric("perplexity", reached.perplexity, how)]
+    metrics += [Metric(f"perplexity, {k}", q.perplexity, "the same") for k, q in counted.items()]
+    metrics += [Metric("test perplexity", tested.perplexity, "the same on the test part")]
+    for name, field in (("top-1", "top1"), ("top-5", "top5")):
+        metrics += [Metric(name, getattr(reached, field), "share of right characters, validation")]
+        metrics += [
+            Metric(f"{name}, {k}", getattr(q, field), "the same") for k, q in counted.items()
+        ]
+    metrics += [
+        Metric(
+            "next-sentence accuracy",
+            nsp_accuracy(model, passages),
+            f"{len(passages.pairs):,} pairs of the validation part, each with the true B and with "
+            "that of another poem; guessing reaches 0.5",
+        )
+    ]
+    return Card(
+        title="poem_bert: it fills in what a poem lacks",
+        summary=(
+            "A BERT that reads classical Chinese poems by characters and both ways: it fills in "
+            "masked characters, and says if a line follows another."
+        ),
+        data=(
+            "The regular poems (五绝, 七绝, 五律, 七律) of Tang and Song in the npm package "
+            "chinese-poetry 2.0.1 (MIT; the poems are in the public domain), simplified, cleaned "
+            f"and split by `lmlib.datasets.load_poems('all')`: {len(poems.train):,} for training, "
+            f"{len(poems.validation):,} for validation, {len(poems.test):,} for a test; no "
+            "near-duplicate crosses the split. Sentence A and B are the lines of a couplet, or two "
+            "neighbouring couplets; couplets and whole poems are read alone, too."
+        ),
+        licence="MIT, like the code.",
+        metrics=metrics,
+        limits=[
+            "It knows classical poems only: in modern Chinese it guesses by its poems.",
+            "A random line differs in topic and rhyme, so next-sentence prediction is mostly that.",
+            "Several masks side by side are filled in one by one, without regard to each other.",
+            f"Characters seen fewer than {MIN_COUNT} times are `<unk>` to it.",
+            f"It reads at most {MODEL.max_seq_len - 2} characters: one 七律.",
+        ],
+        check=Check("perplexity", 0.5, "a masked character, 200 Tang poems for validation"),
+        usage=(
+            "from lmlib.assets import path\n"
+            "from lmlib.pretrained import load_pretrained, load_tokenizer\n"
+            f"from lmlib.recipes.{NAME} import fill, follows\n\n"
+            f'model = load_pretrained(path("models", "{NAME}"))\n'
+            f'tokenizer = load_tokenizer(path("models", "{NAME}"))\n'
+            f'fill(model, tokenizer, "{FILLINGS[0]}", top_k=3)\n'
+            'follows(model, tokenizer, "床前明月光，", "疑是地上霜。")'
+        ),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train the model and write it."""
+    options = arguments(NAME, argv, summary="Train the poem BERT.")
+    seed_everything(SEED)
+    poems = load_poems("all")
+    tokenizer = make_tokenizer(poems.train)
+    shape = replace(MODEL, vocab_size=len(tokenizer.vocab))
+    model = BertForPreTraining(shape).to(options.device)
+    some = poems.validation[::4]
+    asked, passages = clozes(tokenizer, some), Passages(tokenizer, some)
+
+    def validation(network: BertForPreTraining) -> dict[str, float]:
+        accuracy = nsp_accuracy(network, passages)
+        return {**cloze_quality(network, asked)._asdict(), "nsp_accuracy": accuracy}
+
+    fitted = fit(
+        options,
+        model,
+        batches(tokenizer, poems.train),
+        TRAINING,
+        loss_fn=bert_loss,
+        evaluate_on=validation,
+        sample=lambda network: drafts(network, tokenizer),
+    )
+    # Counting in all poems takes minutes, too long for a smoke run.
+    count_in = poems.train if options.max_steps is None else poems.train[:2000]
+    shipped = as_shipped(model)
+    card = card_of(shipped, tokenizer, poems, count_in)
+    publish(options, shipped, tokenizer, card, [fitted], check, examples=examples(tokenizer))
+
+
+if __name__ == "__main__":
+    main()
