@@ -9,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lmlib.datasets import Poem, Splits, poem_form
+from lmlib import assets
+from lmlib.datasets import Poem, Splits, load_poems, poem_form
 from lmlib.gpt import GPT
+from lmlib.pretrained import load_pretrained, load_tokenizer, to_huggingface
 from lmlib.recipes import poem_gpt
 from lmlib.tokenizers import CharTokenizer
 
@@ -137,3 +139,20 @@ def test_a_smoke_run_from_start_to_card(
     assert "12 for training, 4 for validation" in card
     samples = (tmp_path / "out" / "samples.json").read_text(encoding="utf-8")
     assert "床前明月光，" in samples
+
+
+def test_the_shipped_model_is_the_llama_of_transformers() -> None:
+    directory = assets.path("models", poem_gpt.NAME)
+    model, tokenizer = load_pretrained(directory), load_tokenizer(directory)
+    reference = to_huggingface(model).eval()
+    poems = load_poems("tang", poem_gpt.FORMS).validation[:20]
+    total, count = 0.0, 0
+    for each in poems:
+        ids = torch.tensor([poem_gpt.encode(tokenizer, each)])
+        with torch.no_grad():
+            logits = reference(ids).logits
+        total += float(F.cross_entropy(logits[0, 1:-1], ids[0, 2:], reduction="sum"))
+        count += ids.shape[1] - 2
+    expected = poem_gpt.perplexity(model, tokenizer, poems)
+    assert math.exp(total / count) == pytest.approx(expected, rel=1e-5)
+    assert expected < 75
