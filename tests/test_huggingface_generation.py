@@ -52,11 +52,19 @@ def padded(prompts: list[list[int]], side: str) -> tuple[torch.Tensor, torch.Ten
 
 def theirs(model: Any, side: str, eos: int | None, **options: Any) -> list[list[int]]:
     """The new tokens of each row, up to its EOS."""
+    prompts = rows()
     if model.config.is_encoder_decoder:
         options["suppress_tokens"] = [PAD]  # nobody wants it written, and ours would not look at it
-    else:
-        side = "left"
-    ids, mask = padded(rows(), side)
+    elif "repetition_penalty" in options:
+        # Row by row: up to version 5.20 transformers counts padding as a token that occurred.
+        return [row for prompt in prompts for row in written(model, [prompt], side, eos, options)]
+    return written(model, prompts, side, eos, options)
+
+
+def written(
+    model: Any, prompts: list[list[int]], side: str, eos: int | None, options: dict[str, Any]
+) -> list[list[int]]:
+    ids, mask = padded(prompts, side if model.config.is_encoder_decoder else "left")
     model.generation_config.eos_token_id = eos
     model.generation_config.forced_eos_token_id = None
     model.generation_config.pad_token_id = PAD
