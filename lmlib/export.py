@@ -79,7 +79,7 @@ LARGEST_FLOAT16 = 65504.0
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Round each row of a matrix to 255 evenly spaced numbers around 0.
 
-    scale = max |row| / 127; integer = round(weight / scale). Symmetric, so that 0 stays 0
+    ``scale = max |row| / 127; integer = round(weight / scale)``. Symmetric, so that 0 stays 0
     (Jacob et al. 2018, §2.1, with zero point 0; a scale a row as in Krishnamoorthi 2018, §3.1.2). A
     row of ``nn.Linear`` is one output: its scale can be multiplied in after the sum over inputs.
 

