@@ -45,6 +45,9 @@ class Watch:
 
     Args:
         model: a `GPT`, not of a subclass.
+
+    Attributes:
+        known: is every submodule as lmlib makes it, all of one dtype and device?
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,7 +55,7 @@ class Watch:
         parameters = list(model.parameters())
         self._kind = (parameters[0].dtype, parameters[0].device.type)
         # Subclasses (LoRA, quantised or parametrised layers) and a replaced `forward` are unknown.
-        self._known = (
+        self.known = (
             all(type(m) in _KNOWN for m in modules[1:])
             and not any("forward" in vars(m) for m in modules)
             and all((p.dtype, p.device.type) == self._kind for p in parameters)
@@ -66,7 +69,7 @@ class Watch:
     def nobody(self) -> bool:
         """May the calls be skipped now?"""
         return (
-            self._known
+            self.known
             and not any(self._hooks)
             and not tapping()
             and not torch.is_grad_enabled()

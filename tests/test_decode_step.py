@@ -104,6 +104,29 @@ def other_class(model: GPT) -> None:
     model.layers[1].feed_forward.W_1 = LoRA(old.in_features, old.out_features)
 
 
+class Wrapped(nn.Module):
+    """A layer around another one, without a weight of its own, as adapters are made."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+def wrapped_linear(model: GPT) -> None:
+    model.layers[1].self_attention.W_Q = Wrapped(model.layers[1].self_attention.W_Q)
+
+
+def wrapped_layer(model: GPT) -> None:
+    model.layers[0] = Wrapped(model.layers[0])
+
+
+def wrapped_head(model: GPT) -> None:
+    model.head = Wrapped(model.head)  # type: ignore[assignment]
+
+
 def other_forward(model: GPT) -> None:
     model.layers[0].self_attention.forward = lambda *a, **k: (a[0], None)  # type: ignore
 
@@ -118,7 +141,8 @@ def two_dtypes(model: GPT) -> None:
 
 CHANGES = [
     hook_on(""), hook_on("layers.1"), hook_on("layers.0.self_attention.W_V"), hook_on("head"),
-    pre_hook, other_class, other_forward, parametrised, two_dtypes, lambda model: model.train(),
+    pre_hook, other_class, wrapped_linear, wrapped_layer, wrapped_head, other_forward,
+    parametrised, two_dtypes, lambda model: model.train(),
 ]  # fmt: skip
 
 
