@@ -19,7 +19,7 @@ PORTABLE   := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
 NBVAL      := $(ONE_THREAD) $(PY) -m pytest --nbval --nbval-current-env --dist loadfile -n 2 chapters
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint unit nbval site test-portable bench serve lab notebooks data assets models picture lock clean
+.PHONY: help book test lint unit nbval site test-portable bench serve lab notebooks data sources assets models picture lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ assets: $(STAMP) ## remake the vocabulary and the font subset
 
 data: $(STAMP) ## fetch and prepare every corpus (125 MB; afterwards no network is needed)
 	$(ONE_THREAD) $(PY) -m lmlib.datasets
+
+sources: $(STAMP) ## fetch the packages that shipped files were made of (97 MB; only tests that make them again read them)
+	$(ONE_THREAD) $(PY) -m lmlib.recipes.sources
 
 models: $(STAMP) ## retrain every shipped model from scratch and print the metrics (MODELS_ARGS=--table only prints)
 	$(ONE_THREAD) $(PY) -m lmlib.recipes.models $(MODELS_ARGS)

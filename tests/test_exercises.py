@@ -11,9 +11,12 @@ from typing import Any
 import nbformat
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lmlib.exercises import EXERCISES, check, grade
+from lmlib.metrics import perplexity_from_nll
+from lmlib.ngram import NGramModel
 from lmlib.transformer import Transformer, TransformerConfig
 
 CHAPTERS = sorted((Path(__file__).parent.parent / "chapters").glob("*.ipynb"))
@@ -73,15 +76,33 @@ def _parameter_count(vocab_size, d_model, d_ff, num_encoder_layers, num_decoder_
         return sum(p.numel() for p in Transformer(config).parameters())
 
 
+def _bigram_mle(sequences, vocab_size, bos_id, eos_id):
+    if not sequences:
+        return torch.zeros(vocab_size, vocab_size)
+    model = NGramModel(2, vocab_size, bos_id=bos_id, eos_id=eos_id).fit(sequences)
+    rows = [model.distribution([h]) for h in range(vocab_size)]
+    return torch.stack([row * bool(model.followers([h])) for h, row in enumerate(rows)])
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
+        ("01.second_given_first", lambda joint: torch.einsum("abc,a->ab", joint,
+            1 / torch.einsum("abc->a", joint))),
+        ("01.bigram_mle", _bigram_mle),
+        ("01.add_k_table", lambda counts, k: F.normalize(counts + k, p=1, dim=-1)),
+        ("01.corpus_perplexity", lambda log_probs: perplexity_from_nll(
+            -sum(float(x.sum()) for x in log_probs), sum(map(len, log_probs)))),
+        ("01.cross_entropy_bits", lambda p, q: F.cross_entropy(
+            q.clamp(min=1e-300).log(), p) / math.log(2)),
+        ("01.continuation_probability", lambda counts: F.normalize(
+            counts.clamp(max=1).sum(0), p=1, dim=0)),
         ("05.layer_norm", _layer_norm),
         ("05.causal_head", _causal_head),
         ("05.shift_right", _shift_right),
         ("05.parameter_count", _parameter_count),
     ],
-)
+)  # fmt: skip
 def test_an_independent_solution_passes(name: str, answer: Callable[..., Any]) -> None:
     assert grade(name, answer) is None
 
@@ -107,6 +128,11 @@ def _columns(x, W_Q, W_K, W_V):
 @pytest.mark.parametrize(
     ("name", "answer", "part"),
     [
+        ("01.corpus_perplexity", lambda log_probs: math.exp(
+            sum(map(float, map(torch.mean, log_probs))) / -len(log_probs)), "短句子"),
+        ("01.cross_entropy_bits", lambda p, q: F.kl_div(
+            q.clamp(min=1e-300).log(), p, reduction="sum") / math.log(2), "KL"),
+        ("01.add_k_table", lambda counts, k: F.normalize(counts + 1, p=1, dim=1), "没有用到 k"),
         ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / torch.sqrt(
             x.std(-1, keepdim=True) ** 2 + eps) + b, "d−1"),
         ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / (
@@ -149,6 +175,13 @@ def test_an_answer_that_is_no_number() -> None:
     assert grade("05.parameter_count", lambda *s: torch.tensor(_parameter_count(*s))) is None
 
 
+def test_a_fractional_number_need_only_be_near() -> None:
+    right = EXERCISES["01.corpus_perplexity"].reference
+    assert grade("01.corpus_perplexity", lambda x: torch.tensor(right(x) * (1 + 1e-6))) is None
+    assert "应当是 7.389" in (grade("01.corpus_perplexity", lambda x: right(x) * 1.001) or "")
+    assert "返回的是 Tensor" in (grade("01.corpus_perplexity", lambda x: x[0]) or "")
+
+
 def test_check_prints_and_returns_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     check("05.shift_right", _shift_right)
     check("05.shift_right", lambda target, bos_id: None)
@@ -158,7 +191,7 @@ def test_check_prints_and_returns_nothing(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_an_unknown_exercise_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"name must be one of the exercises \(05\..*got '5'"):
+    with pytest.raises(ValueError, match=r"name must be one of the exercises \(01\..*got '5'"):
         check("5", _shift_right)
 
 

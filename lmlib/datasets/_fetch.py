@@ -155,7 +155,10 @@ def _watch(process: subprocess.Popen[bytes], package: Package, folder: Path) -> 
     """A progress bar until the process ends: how many bytes lie in ``folder``."""
     from tqdm import tqdm
 
-    with tqdm(total=package.size, unit="B", unit_scale=True, desc=package.file) as bar:
+    often = 0.1 if sys.stderr.isatty() else 5.0  # seconds: a log keeps every state of the bar
+    with tqdm(
+        total=package.size, unit="B", unit_scale=True, desc=package.file, mininterval=often
+    ) as bar:
         while process.poll() is None:
             try:
                 process.wait(timeout=0.2)

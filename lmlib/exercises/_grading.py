@@ -87,18 +87,26 @@ def _same(mine: Any, right: Any) -> bool:
             and torch.allclose(_plain(mine), _plain(right), rtol=1e-4, atol=1e-5, equal_nan=True)
         )
     if isinstance(mine, Tensor):
-        return mine.numel() == 1 and mine.item() == right
+        if mine.numel() != 1:
+            return False
+        mine = mine.item()
+    if isinstance(right, float) and isinstance(mine, int | float):
+        return math.isclose(mine, right, rel_tol=1e-4, abs_tol=1e-6) or (
+            math.isnan(mine) and math.isnan(right)
+        )
     return bool(mine == right)
 
 
 def _difference(mine: Any, right: Any) -> str:
     """In what way an answer is wrong that is none of the known mistakes."""
     if not isinstance(right, Tensor):
-        return (
-            f"应当是 {right:,}，你的是 {mine:,}。"
-            if isinstance(mine, int | float)
-            else (f"要返回一个数，你返回的是 {type(mine).__name__}。")
-        )
+        if isinstance(mine, Tensor) and mine.numel() == 1:
+            mine = mine.item()
+        if not isinstance(mine, int | float):
+            return f"要返回一个数，你返回的是 {type(mine).__name__}。"
+        if isinstance(right, float):
+            return f"应当是 {right:.4g}，你的是 {mine:.4g}。"
+        return f"应当是 {right:,}，你的是 {mine:,}。"
     if not isinstance(mine, Tensor):
         return f"要返回一个张量，你返回的是 {type(mine).__name__}。"
     if mine.shape != right.shape:

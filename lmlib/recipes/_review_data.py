@@ -1,16 +1,14 @@
-"""Characters as tokens, sequences, and batches of about one length: for `review_bert`."""
+"""Characters as tokens, and the sequences that `review_bert` reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from lmlib.datasets import Review, split_sentences
 from lmlib.tokenizers import CharTokenizer
-from lmlib.training import epoch_order
 
 SPECIALS = ("<pad>", "<cls>", "<sep>", "<mask>", "<unk>")
 PAD, CLS, SEP, MASK, UNK = range(len(SPECIALS))
@@ -82,57 +80,6 @@ def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     """
     tensors = [torch.tensor(row) for row in rows]
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD)
-
-
-class LengthBatches:
-    """Batches of examples of about one length, so that little is padding: number → batch.
-
-    Each epoch has an order of its own; in it, ``window`` batches at a time are sorted by length,
-    cut into batches, and these shuffled. It depends on the number and the seed alone, as
-    `lmlib.training.train` wants it.
-
-    Args:
-        examples: any.
-        lengths: of each.
-        batch_size: examples in a batch; the last one of a window may have fewer.
-        collate: makes a batch of some examples.
-        seed: of the orders.
-        window: how many batches are sorted together.
-
-    Attributes:
-        epoch_length: batches in an epoch.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[Any],
-        lengths: Sequence[int],
-        batch_size: int,
-        collate: Callable[[list[Any]], Any],
-        seed: int = 0,
-        window: int = 50,
-    ) -> None:
-        self.examples, self.lengths = examples, lengths
-        self.batch_size, self.collate, self.seed = batch_size, collate, seed
-        self.window = window * batch_size
-        self.epoch_length = -(-len(examples) // batch_size)
-        self._epoch: tuple[int, list[list[int]]] | None = None
-
-    def __call__(self, number: int) -> Any:
-        epoch, position = divmod(number, self.epoch_length)
-        if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = (epoch, self._batches_of(epoch))
-        return self.collate([self.examples[i] for i in self._epoch[1][position]])
-
-    def _batches_of(self, epoch: int) -> list[list[int]]:
-        order = epoch_order(len(self.examples), self.seed, epoch).tolist()
-        batches = []
-        for first in range(0, len(order), self.window):
-            part = sorted(order[first : first + self.window], key=lambda i: self.lengths[i])
-            cut = [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-            shuffled = epoch_order(len(cut), self.seed + 1, epoch * len(order) + first).tolist()
-            batches += [cut[i] for i in shuffled]
-        return batches
 
 
 def labelled(

@@ -13,8 +13,22 @@ from torch import Tensor, nn
 from lmlib.bert import BertConfig, BertModel
 from lmlib.datasets import Splits
 from lmlib.recipes._baselines import Score
-from lmlib.recipes._review_data import PAD, LengthBatches, collate_labelled, evaluation_batches
-from lmlib.training import TrainConfig, classification_loss, evaluate, train
+from lmlib.recipes._review_data import PAD, collate_labelled, evaluation_batches
+from lmlib.training import (
+    Batches,
+    LengthBatches,
+    TrainConfig,
+    classification_loss,
+    evaluate,
+    train,
+)
+
+AUTOCAST = "bfloat16"
+"""In which fine-tuning computes; it measures in float32."""
+
+SORTED_FROM = 2_000
+"""So many reviews are read in batches of about one length. Of fewer, length alone would make
+nearly the same batches in each epoch: they are drawn at random, and padded."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +37,8 @@ class FineTuning:
 
     Attributes:
         epochs: how often each is read, at most; the best evaluation counts.
-        batch_size: reviews in a batch.
+        batch_size: reviews in a batch; of many reviews (`SORTED_FROM`) short ones come in larger
+            batches of as many tokens as so many reviews of average length.
         learning_rate: the highest of the schedule.
         dropout: rate.
         evaluations: how many in a run.
@@ -99,10 +114,8 @@ def fine_tune(
     """
     torch.manual_seed(seed)
     model = ReviewClassifier(replace(shape, dropout=how.dropout), body).to(device)
-    lengths = [len(ids) for ids, _ in data.train]
-    # A short window: with few labels a long one would make the same batches in each epoch.
-    batches = LengthBatches(data.train, lengths, how.batch_size, collate_labelled, seed, window=6)
-    steps = how.epochs * batches.epoch_length
+    batches = training_batches(data.train, how.batch_size, seed)
+    steps = how.epochs * len(batches)
     steps = steps if how.max_steps is None else min(steps, how.max_steps)
     config = TrainConfig(
         max_steps=steps,
@@ -112,6 +125,7 @@ def fine_tune(
         weight_decay=0.01,
         eval_every=max(1, steps // how.evaluations),
         log_every=steps,
+        autocast=AUTOCAST,
         seed=seed,
     )
     validation, test = evaluation_batches(data.validation), evaluation_batches(data.test)
@@ -126,6 +140,26 @@ def fine_tune(
     train(model, batches, config, loss_fn=classification_loss, evaluate_on=look, progress=False)
     model.load_state_dict(best["state"])
     return Score(best["accuracy"], accuracy(model, test))
+
+
+def training_batches(examples: Sequence[Any], batch_size: int, seed: int) -> Batches:
+    """The reviews in a new order each epoch; see `FineTuning` and `SORTED_FROM`.
+
+    Args:
+        examples: `labelled` reviews.
+        batch_size: reviews in a batch, on average.
+        seed: of the order.
+    """
+    if len(examples) < SORTED_FROM:
+        return Batches(examples, batch_size, seed=seed, collate=collate_labelled)
+    mean = sum(len(ids) for ids, _ in examples) / len(examples)
+    return LengthBatches(
+        examples,
+        round(batch_size * mean),
+        length=lambda example: len(example[0]),
+        seed=seed,
+        collate=collate_labelled,
+    )
 
 
 def accuracy(model: nn.Module, batches: Sequence[Any]) -> float:

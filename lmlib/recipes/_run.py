@@ -52,6 +52,7 @@ __all__ = [
     "Options",
     "arguments",
     "as_shipped",
+    "experiments_folder",
     "fit",
     "models_folder",
     "publish",
@@ -61,6 +62,11 @@ __all__ = [
 def models_folder() -> Path:
     """Where the shipped models are, one folder each."""
     return lmlib.assets.path() / "models"
+
+
+def experiments_folder() -> Path:
+    """Where the results of recipes are that leave numbers and no model, one folder each."""
+    return lmlib.assets.path() / "experiments"
 
 
 # ------------------------------------------------------------------ options
@@ -109,7 +115,12 @@ class Options:
 
 
 def arguments(
-    name: str, argv: Sequence[str] | None = None, *, summary: str = "", threads: int = 1
+    name: str,
+    argv: Sequence[str] | None = None,
+    *,
+    summary: str = "",
+    threads: int = 1,
+    folder: Path | None = None,
 ) -> Options:
     """The options of the recipe ``name``, read from the command line; torch gets its threads.
 
@@ -118,6 +129,7 @@ def arguments(
         argv: the arguments; those of the program if not given.
         summary: a sentence for ``--help``.
         threads: how many there are if the command line does not say.
+        folder: in which its own is made; `models_folder` if not given.
 
     Raises:
         SystemExit: an argument is not allowed, with a message.
@@ -127,8 +139,8 @@ def arguments(
         description=summary or f"Train the model {name} from scratch.",
         epilog="Stopped or killed, the same command goes on where it was.",
     )
-    default = models_folder() / name
-    parser.add_argument("--output", type=Path, help=f"the finished model ({default})")
+    default = (models_folder() if folder is None else folder) / name
+    parser.add_argument("--output", type=Path, help=f"what is finished ({default})")
     parser.add_argument("--work", type=Path, help="checkpoints (in the cache folder)")
     parser.add_argument("--threads", type=_positive, default=threads, help="of torch (%(default)s)")
     parser.add_argument(
@@ -138,7 +150,7 @@ def arguments(
     output = default if given.output is None else given.output
     smoke = given.max_steps is not None
     if smoke and output.resolve() == default.resolve():
-        parser.error("--max-steps makes no model to be shipped: give another --output")
+        parser.error("--max-steps makes nothing to be shipped: give another --output")
     work = given.work
     if work is None:
         work = _work_folder() / (f"{name}-smoke-{given.max_steps}" if smoke else name)

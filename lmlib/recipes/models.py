@@ -1,6 +1,6 @@
-"""All shipped models: retrained from scratch, and a table of their metrics (`make models`).
+"""All that is trained: retrained from scratch, and a table of its metrics (`make models`).
 
-`python -m lmlib.recipes.models` runs every recipe that makes a model, one after the other, each in
+`python -m lmlib.recipes.models` runs every recipe that trains, one after the other, each in
 a process of its own; with names, those. ``--table`` only prints what the model cards say. A recipe
 that was stopped goes on where it was; one that is done is not trained again unless its
 checkpoints, in the cache folder, are removed.
@@ -18,27 +18,27 @@ from pathlib import Path
 from typing import Any
 
 from lmlib.recipes._card import number
-from lmlib.recipes._run import models_folder
+from lmlib.recipes._run import experiments_folder, models_folder
 
 HEADER = ("model", "parameters", "MB", "core hours", "metric", "value")
 """The columns of the table."""
 
 
 def recipes() -> list[str]:
-    """The names of the recipes that make models: modules with a ``check`` and a ``main``."""
+    """The names of the recipes that train: modules that read the options of `arguments`."""
     found = []
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-        if {"check", "main"} <= functions:
+        calls = (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
+        if any(isinstance(call.func, ast.Name) and call.func.id == "arguments" for call in calls):
             found.append(path.stem)
     return found
 
 
 def read_cards(folder: Path | None = None) -> list[dict[str, Any]]:
-    """The model cards in ``folder``, by name of the model; those that are shipped if not given."""
-    folder = models_folder() if folder is None else folder
-    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*/card.json"))]
+    """The cards in ``folder``, by name; if not given, those of what is shipped, models first."""
+    folders = [models_folder(), experiments_folder()] if folder is None else [folder]
+    paths = [path for each in folders for path in sorted(each.glob("*/card.json"))]
+    return [json.loads(path.read_text("utf-8")) for path in paths]
 
 
 def table(cards: Sequence[Mapping[str, Any]]) -> str:

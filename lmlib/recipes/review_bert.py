@@ -39,15 +39,14 @@ from lmlib.recipes._review_data import (
     PAD,
     SEP,
     UNK,
-    LengthBatches,
     labelled,
     pretraining_sequences,
     train_tokenizer,
 )
 from lmlib.recipes._review_tuning import FineTuning, fine_tune
-from lmlib.recipes._run import Fit, Options, arguments, fit
+from lmlib.recipes._run import Fit, Options, arguments, experiments_folder, fit
 from lmlib.tokenizers import CharTokenizer
-from lmlib.training import TrainConfig, distributed
+from lmlib.training import LengthBatches, TrainConfig, distributed
 
 MIN_COUNT = 3
 """A character that is rarer in the training texts is <unk>."""
@@ -57,11 +56,11 @@ SEED = 1
 
 MODEL = BertConfig(
     vocab_size=5000,
-    d_model=192,
+    d_model=128,
     num_layers=4,
-    num_heads=6,
-    d_ff=768,
-    max_seq_len=160,
+    num_heads=4,
+    d_ff=512,
+    max_seq_len=96,
     num_segments=1,
     dropout=0.0,
     pad_id=PAD,
@@ -73,24 +72,34 @@ MODEL = BertConfig(
 no text is seen twice with the same masks, and it would cost a third of the time."""
 
 PRETRAINING = TrainConfig(
-    max_steps=36_000,
-    learning_rate=1e-3,
-    warmup_steps=1_500,
+    max_steps=10_000,
+    learning_rate=2e-3,
+    warmup_steps=500,
+    min_learning_rate=2e-5,
     betas=(0.9, 0.98),
+    autocast="bfloat16",
     log_every=100,
-    eval_every=1_500,
+    eval_every=1_000,
     save_every=500,
     seed=SEED,
 )
 """Its run."""
 
-PRETRAINING_BATCH = 24
-"""Sequences in a batch."""
+BATCH_TOKENS = 2400
+"""Tokens in a batch of pre-training."""
+
+MASK_RATE = 0.3
+"""Share of the characters to predict, twice that of BERT, as the run is short (Wettig et al. 2023,
+"Should You Mask 15% in Masked Language Modeling?", find 40 % as good)."""
+
+REVIEWS_READ = 2
+"""How often an epoch of pre-training reads each review, and each newspaper article once: the
+reviews are the smaller part, and the part that matters."""
 
 LABELS = {
-    200: FineTuning(epochs=30, batch_size=16),
-    1_000: FineTuning(epochs=15, batch_size=16),
-    5_000: FineTuning(epochs=6, batch_size=32),
+    200: FineTuning(epochs=20, batch_size=16),
+    1_000: FineTuning(epochs=8, batch_size=16),
+    5_000: FineTuning(epochs=4, batch_size=32),
     0: FineTuning(epochs=3, batch_size=32),
 }
 """The numbers of labels, and how each is learned from; 0 stands for all."""
@@ -98,7 +107,7 @@ LABELS = {
 SEEDS = (0, 1, 2)
 """One sample of labels and one initialisation each."""
 
-LEARNING_RATES = (1e-4, 3e-4, 1e-3)
+LEARNING_RATES = (3e-4, 1e-3)
 """Tried with the first seed, the best one on the validation part holds for the others."""
 
 SEARCH_UP_TO = 1_000
@@ -123,14 +132,16 @@ def pretrain(
         news: likewise.
     """
     shape = replace(MODEL, vocab_size=tokenizer.vocab_size)
-    mask = MaskingCollator(tokenizer.vocab_size, MASK, (PAD, CLS, SEP, UNK), pad_id=PAD)
+    mask = MaskingCollator(
+        tokenizer.vocab_size, MASK, (PAD, CLS, SEP, UNK), rate=MASK_RATE, pad_id=PAD
+    )
 
-    def sequences(part: str) -> list[list[int]]:
-        texts = [review.text for review in getattr(reviews, part)]
+    def sequences(part: str, times: int) -> list[list[int]]:
+        texts = [review.text for review in getattr(reviews, part)] * times
         return pretraining_sequences(tokenizer, texts, getattr(news, part), shape.max_seq_len)
 
-    read, held_out = sequences("train"), sorted(sequences("validation"), key=len)
-    batches = LengthBatches(read, [len(ids) for ids in read], PRETRAINING_BATCH, mask, SEED)
+    read, held_out = sequences("train", REVIEWS_READ), sorted(sequences("validation", 1), key=len)
+    batches = LengthBatches(read, BATCH_TOKENS, seed=SEED, collate=mask)
     generator = torch.Generator().manual_seed(0)
     evaluation = [
         mask(held_out[i : i + 64], generator=generator) for i in range(0, len(held_out), 64)
@@ -182,20 +193,22 @@ def fill_in(model: BertForPreTraining, tokenizer: CharTokenizer) -> list[str]:
 
 
 class Runs:
-    """Every run of the experiment by name, kept in a file: what is there is not run again."""
+    """Every run of the experiment, a file each: what is there is not run again.
+
+    So another process may make some of them meanwhile.
+    """
 
     def __init__(self, options: Options) -> None:
-        self._path = options.work / "runs.json"
-        text = self._path.read_text("utf-8") if self._path.exists() else "{}"
-        self._scores: dict[str, list[float]] = json.loads(text)
+        self._folder = options.work / "runs"
 
     def __call__(self, name: str, run: Callable[[], Score]) -> Score:
         """The score of the run called ``name``, which ``run`` makes if it is new."""
-        if name not in self._scores:
-            self._scores[name] = list(run())
-            write_whole(self._path, json_text(self._scores))
-            print(f"{name}: validation {self._scores[name][0]:.3f}", flush=True)
-        return Score(*self._scores[name])
+        path = self._folder / f"{name}.json"
+        if not path.exists():
+            score = run()
+            write_whole(path, json_text(list(score)))
+            print(f"{name}: validation {score.validation:.3f}", flush=True)
+        return Score(*json.loads(path.read_text("utf-8")))
 
 
 class Experiment:
@@ -309,7 +322,12 @@ def curve(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Pre-train, fine-tune, compare, and write the curve."""
-    options = arguments("review_bert", argv, summary="Accuracy against the number of labels.")
+    options = arguments(
+        "review_bert",
+        argv,
+        summary="Accuracy against the number of labels.",
+        folder=experiments_folder(),
+    )
     reviews, news = load_reviews(), load_news()
     texts = [*(review.text for review in reviews.train), *news.train]
     tokenizer = train_tokenizer(texts, MIN_COUNT)
