@@ -180,6 +180,12 @@ def test_join_lines(source: str, joined: str) -> None:
     assert text.join_lines(source) == joined
 
 
+def test_captions_of_figures_are_marked_and_nothing_else(chapter: str) -> None:
+    marked = re.findall(r'<p class="figure-caption"><em>(.*?)</em></p>', chapter, re.DOTALL)
+    assert marked == ["图 1.1　一张图的说明。"]
+    assert "<em>图上没有的话</em>也加着重号；<em>图 1.1</em>" in chapter
+
+
 def test_code_keeps_its_line_breaks(book: Path) -> None:
     page = (book / "mask.html").read_text(encoding="utf-8")
     assert "句\n子" in re.sub(r"<[^>]*>", "", page)

@@ -61,7 +61,7 @@ FIGURES: dict[str, Callable[[str], Figure]] = {
         {"√d_k ⊤": np.geomspace(9, 0.1, 50), "乙": np.random.default_rng(0).random((3, 50))},
         title=title,
         x_label=HARD,
-        y_label="损失（纳特/词元）",
+        y_label="损失（奈特/词元）",
         baselines={"均匀分布 −": 9.2},
         log_y=True,
     ),

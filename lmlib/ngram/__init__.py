@@ -107,8 +107,35 @@ class NGramModel:
             TypeError, ValueError: no sequences, not integers, outside the vocabulary, BOS or EOS
                 among them.
         """
-        self._counts.fit(sequences)
-        self._smoothing = Smoothing(self.config, self._counts)
+        config = self.config  # counts anew: the old ones may be shared, see `replace`
+        counts = NGramCounts(config.order, config.vocab_size, config.bos_id, config.eos_id)
+        counts.fit(sequences)
+        return self._take(counts)
+
+    def replace(self, **changes: Any) -> NGramModel:
+        """A model with other arguments, on the same counts: as if fitted anew to the same text.
+
+        Args:
+            changes: arguments to differ, e.g. ``smoothing="add_k"``. ``order`` may be lowered.
+
+        Raises:
+            TypeError, ValueError: nothing was counted yet, a value is not allowed, or the counts
+                do not serve it.
+        """
+        self._fitted()
+        fixed = {"vocab_size", "bos_id", "eos_id"} & set(changes)
+        if fixed:
+            raise ValueError(f"changes must leave {sorted(fixed)} as the counts have them")
+        model = type(self)(**{**dataclasses.asdict(self.config), **changes})
+        if model.config.order > self.config.order:
+            raise ValueError(
+                f"order must be at most {self.config.order}, which was counted, "
+                f"got {model.config.order}"
+            )
+        return model._take(self._counts.shortened(model.config.order))
+
+    def _take(self, counts: NGramCounts) -> NGramModel:
+        self._counts, self._smoothing = counts, Smoothing(self.config, counts)
         return self
 
     @property
@@ -157,6 +184,16 @@ class NGramModel:
         return dict(
             zip(followers.tolist(), tables.counts[len(tokens)][found].tolist(), strict=True)
         )
+
+    def ngrams(self, k: int) -> tuple[Array, Array]:
+        """Every k-gram seen, k = 1 … order: the tokens (M_k, k) int64, the counts (M_k,) int32.
+
+        They are sorted by their tokens, the first one first, BOS behind all others.
+        """
+        counts = self._fitted().counts
+        if not 1 <= k <= self.config.order:
+            raise ValueError(f"k must lie in 1 … {self.config.order}, got {k}")
+        return counts.tokens(k), counts.counts[k - 1].copy()
 
     def _look_up(self, ngram: Sequence[int], tables: list[Array]) -> int:
         tokens = token_array("ngram", ngram, self.config.vocab_size)
@@ -349,5 +386,4 @@ class NGramModel:
         tables = model._counts
         tables.keys, tables.counts, tables.continuations = keys, counts, continuations
         tables.set_starts()
-        model._smoothing = Smoothing(model.config, tables)
-        return model
+        return model._take(tables)

@@ -82,6 +82,24 @@ class NGramCounts:
         """How many contexts k-grams have: one without tokens, or the (k − 1)-grams and all BOS."""
         return 1 if k == 1 else len(self.keys[k - 2]) + 1
 
+    def shortened(self, order: int) -> NGramCounts:
+        """The counts of a lower order, on the same arrays: those of k ≤ order are the same."""
+        shorter = NGramCounts(order, self.vocab_size, self.bos_id, self.eos_id)
+        shorter.keys, shorter.counts = self.keys[:order], self.counts[:order]
+        shorter.continuations, shorter.starts = self.continuations[: order - 1], self.starts[:order]
+        return shorter
+
+    def tokens(self, k: int) -> Array:
+        """(M_k, k): the tokens of every k-gram, in the order of their numbers."""
+        if k == 0:
+            return np.empty((1, 0), dtype=np.int64)
+        # The context that is all BOS, without tokens for k = 1, stands behind those with a key.
+        contexts = self.tokens(k - 1)
+        if k > 1:
+            contexts = np.concatenate([contexts, np.full((1, k - 1), self.bos_id)])
+        context, token = np.divmod(self.keys[k - 1], self.vocab_size)
+        return np.column_stack([contexts[context], token])
+
     def stream(self, sequences: Iterable[Any]) -> tuple[Array, Array]:
         """Lay the sequences out one after another, padded.
 

@@ -1,10 +1,16 @@
 """Live figures: ipywidgets in a kernel, plain JavaScript in the published page.
 
 `AttentionHeatmap`: attention weights by layer and head, with mask, temperature and √d_k.
+`BPEStepper`: the reader's own text, merged pair by pair.
 `ForwardPass`: one sentence through an encoder–decoder, tensor by tensor.
+`NGramExplorer`: type a prefix, see what may follow and how its probability is multiplied.
+`TrainingCurve`: scrub through the steps of training runs, and read what was written then.
 """
 
 from lmlib.widgets.attention_heatmap import AttentionHeatmap
+from lmlib.widgets.bpe_stepper import BPEStepper
 from lmlib.widgets.forward_pass import ForwardPass
+from lmlib.widgets.ngram_explorer import NGramExplorer
+from lmlib.widgets.training_curve import TrainingCurve
 
-__all__ = ["AttentionHeatmap", "ForwardPass"]
+__all__ = ["AttentionHeatmap", "BPEStepper", "ForwardPass", "NGramExplorer", "TrainingCurve"]

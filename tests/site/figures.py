@@ -93,3 +93,21 @@ def number(text: str) -> float:
     if match := re.fullmatch(r"(-?[\d.]+)×10⁻([⁰¹²³⁴⁵⁶⁷⁸⁹]+)", text):
         return float(f"{match[1]}e-{match[2].translate(SUPERSCRIPTS)}")
     return float(text)
+
+
+def start(page: Any, model: str) -> Any:
+    """Bring a figure near the screen and wait until it runs."""
+    place = page.locator(f".nl-live[data-model$='{model}']")
+    place.scroll_into_view_if_needed()
+    figure = place.locator("[data-nl=figure]")
+    figure.wait_for()
+    return figure
+
+
+def part(figure: Any, name: str) -> Any:
+    return figure.locator(f"[data-nl='{name}']")
+
+
+def settled(page: Any) -> None:
+    """Figures draw once a frame."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20)))")

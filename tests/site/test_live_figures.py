@@ -8,29 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from figures import Walk, attention_weights, number, saved_figures
+from figures import Walk, attention_weights, number, part, saved_figures, settled, start
 
 CHAPTER = "05_encoder_decoder"
 PAGE = f"chapters/{CHAPTER}.html"
 PERCENT = 0.06  # half a unit of the last digit of "12.3 %", and float16
-
-
-def start(page: Any, model: str) -> Any:
-    """Bring a figure near the screen and wait until it runs."""
-    place = page.locator(f".nl-live[data-model$='{model}']")
-    place.scroll_into_view_if_needed()
-    figure = place.locator("[data-nl=figure]")
-    figure.wait_for()
-    return figure
-
-
-def part(figure: Any, name: str) -> Any:
-    return figure.locator(f"[data-nl='{name}']")
-
-
-def settled(page: Any) -> None:
-    """Figures draw once a frame."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 20)))")
 
 
 # ---------------------------------------------------------------- AttentionHeatmap

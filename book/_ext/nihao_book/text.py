@@ -1,6 +1,7 @@
 """Chinese text and pictures as a browser should get them.
 
 * A line break in the source of a Chinese paragraph is no space.
+* A paragraph *图 1.1　…* below a figure is its caption.
 * A picture carries its alternative text and its size, and loads when it comes into view.
 * Code is marked up where the style sheet colours it, and nowhere else: half of its bytes.
 """
@@ -84,6 +85,23 @@ class JoinLines(SphinxPostTransform):
             outermost = not isinstance(block.parent, nodes.TextElement)
             if outermost and not isinstance(block, (nodes.FixedTextElement, *_OPAQUE)):
                 join_paragraph(block)
+
+
+def is_caption(paragraph: nodes.paragraph) -> bool:
+    """Is all of it one emphasis that begins like 图 1.1: how a notebook captions its figures?"""
+    whole = len(paragraph) == 1 and isinstance(paragraph[0], nodes.emphasis)
+    return whole and re.match(r"图 \d", paragraph.astext()) is not None
+
+
+class MarkCaptions(SphinxPostTransform):
+    """Captions of figures get a class of their own."""
+
+    default_priority = 800
+
+    def run(self, **kwargs: Any) -> None:
+        for paragraph in self.document.findall(nodes.paragraph):
+            if is_caption(paragraph):
+                paragraph["classes"].append("figure-caption")
 
 
 class CheckPictures(SphinxPostTransform):
@@ -174,6 +192,7 @@ def setup(app: Sphinx) -> None:
     """Register the transforms and the way pictures are written."""
     app.connect("config-inited", _keep_quotes)
     app.add_post_transform(JoinLines)
+    app.add_post_transform(MarkCaptions)
     app.add_post_transform(CheckPictures)
     app.connect("doctree-read", _describe_pictures)
     app.connect("html-page-context", _thin_page)
