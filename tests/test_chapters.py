@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
-import nbformat
-import pytest
 import yaml
-
-ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
-each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+from stored_chapters import ROOT, cells, each_chapter
 
 QUIZ = re.compile(
     r'<details class="quiz">\n<summary>(.*?)</summary>\n(.*?)\n</details>\n</details>', re.S
@@ -20,16 +14,12 @@ QUIZ = re.compile(
 CHOICE = re.compile(r"<details>\n<summary>(.*?)</summary>\n\n(.*?)\n\n</details>", re.S)
 
 
-@cache
 def prose(path: Path) -> str:
-    cells = nbformat.read(path, as_version=4).cells
-    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return "\n\n".join(cell.source for cell in cells(path, "markdown"))
 
 
-@cache
 def code(path: Path) -> str:
-    cells = nbformat.read(path, as_version=4).cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return "\n".join(cell.source for cell in cells(path, "code"))
 
 
 def quizzes(path: Path) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -90,8 +80,7 @@ def test_exercises_are_numbered_and_solved(path: Path) -> None:
 
 @each_chapter
 def test_numbers_are_asserted(path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells
-    printing = [c for c in cells if c.cell_type == "code" and "print(" in c.source]
+    printing = [c for c in cells(path, "code") if "print(" in c.source]
     asserting = [c for c in printing if "assert" in c.source]
     assert len(asserting) >= 0.7 * len(printing)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
+from stored_chapters import each_chapter, read
 from torch import nn
 
 from lmlib.exercises import EXERCISES, check, grade
@@ -19,7 +19,6 @@ from lmlib.metrics import perplexity_from_nll
 from lmlib.ngram import NGramModel
 from lmlib.transformer import Transformer, TransformerConfig
 
-CHAPTERS = sorted((Path(__file__).parent.parent / "chapters").glob("*.ipynb"))
 MISTAKES = [
     pytest.param(name, mistake, id=f"{name}-{number}")
     for name, exercise in EXERCISES.items()
@@ -200,12 +199,11 @@ def test_a_grade_is_the_same_every_time() -> None:
     assert grade("05.shift_right", answer) == grade("05.shift_right", answer)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_the_printed_solutions_pass_their_graders(chapter: Path) -> None:
-    notebook = nbformat.read(chapter, as_version=4)
-    text = "\n".join(cell.source for cell in notebook.cells)
+@each_chapter
+def test_the_printed_solutions_pass_their_graders(path: Path) -> None:
+    text = "\n".join(cell.source for cell in read(path).cells)
     asked = set(re.findall(r'^check\("([^"]+)", (\w+)\)', text, flags=re.M))
-    assert {name for name, _ in asked} == {n for n in EXERCISES if n[:2] == chapter.stem[:2]}
+    assert {name for name, _ in asked} == {n for n in EXERCISES if n[:2] == path.stem[:2]}
 
     solved: dict[str, Any] = {"torch": torch, "math": math}
     for block in re.findall(r"^```python\n(def .*?)^```", text, flags=re.M | re.S):

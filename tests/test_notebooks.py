@@ -9,25 +9,13 @@ import pathlib
 from typing import Any
 
 import nbformat
-import pytest
+from stored_chapters import CHAPTERS, cells, each_chapter, read
 
 from tools import notebooks
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
-each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-
-
-def read(path: pathlib.Path) -> Any:
-    return nbformat.read(path, as_version=4)
-
-
-def code_cells(path: pathlib.Path) -> list[Any]:
-    return [cell for cell in read(path).cells if cell.cell_type == "code"]
-
 
 def outputs(path: pathlib.Path) -> list[Any]:
-    return [output for cell in code_cells(path) for output in cell.outputs]
+    return [output for cell in cells(path, "code") for output in cell.outputs]
 
 
 def test_there_are_chapters() -> None:
@@ -41,14 +29,14 @@ def test_is_stored_in_canonical_form(path: pathlib.Path) -> None:
 
 @each_chapter
 def test_was_run_top_to_bottom_without_complaint(path: pathlib.Path) -> None:
-    counts = [cell.execution_count for cell in code_cells(path)]
+    counts = [cell.execution_count for cell in cells(path, "code")]
     assert counts == list(range(1, len(counts) + 1))
     assert [o for o in outputs(path) if o.output_type == "error" or o.get("name") == "stderr"] == []
 
 
 @each_chapter
 def test_cells_are_short(path: pathlib.Path) -> None:
-    long = {c.id: n for c in code_cells(path) if (n := len(c.source.splitlines())) > 30}
+    long = {c.id: n for c in cells(path, "code") if (n := len(c.source.splitlines())) > 30}
     assert long == {}
 
 
@@ -64,7 +52,7 @@ def test_every_picture_has_a_chinese_alt_text(path: pathlib.Path) -> None:
 
 @each_chapter
 def test_no_output_is_switched_off(path: pathlib.Path) -> None:
-    for cell in code_cells(path):
+    for cell in cells(path, "code"):
         assert "nbval-ignore-output" not in cell.metadata.get("tags", [])
         assert "NBVAL_IGNORE" not in cell.source
 

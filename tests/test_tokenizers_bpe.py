@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from random_merges import random_merges
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lmlib.tokenizers import BOS, EOS, PAD, BPETokenizer, Merge, _subword
@@ -108,16 +109,9 @@ def test_pieces_like_hugging_face(text: str) -> None:
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_merges_in_any_order_like_hugging_face(seed: int) -> None:
-    """Merges that no training would give: a later one may make what an earlier one wants."""
     rng = random.Random(seed)
-    tokens, merges = ["a", "b", "c"], []
-    for _ in range(12):
-        left, right = rng.choice(tokens), rng.choice(tokens)
-        if left + right not in tokens:
-            tokens.append(left + right)
-            merges.append((left, right))
-    rng.shuffle(merges)
-    ours = BPETokenizer([*sorted(ALPHABET), *tokens[3:]], merges)
+    tokens, merges = random_merges(rng, ["a", "b", "c"], tries=12)
+    ours = BPETokenizer([*sorted(ALPHABET), *tokens], merges)
     theirs = Tokenizer(models.BPE({t: i for i, t in enumerate(ours.vocab)}, merges))
     theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     for length in (2, 5, 40):

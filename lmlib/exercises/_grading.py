@@ -86,10 +86,9 @@ def _same(mine: Any, right: Any) -> bool:
             and mine.shape == right.shape
             and torch.allclose(_plain(mine), _plain(right), rtol=1e-4, atol=1e-5, equal_nan=True)
         )
+    mine = _as_number(mine)
     if isinstance(mine, Tensor):
-        if mine.numel() != 1:
-            return False
-        mine = mine.item()
+        return False
     if isinstance(right, float) and isinstance(mine, int | float):
         return math.isclose(mine, right, rel_tol=1e-4, abs_tol=1e-6) or (
             math.isnan(mine) and math.isnan(right)
@@ -97,11 +96,15 @@ def _same(mine: Any, right: Any) -> bool:
     return bool(mine == right)
 
 
+def _as_number(mine: Any) -> Any:
+    """A tensor of one number as that number; anything else as it is."""
+    return mine.item() if isinstance(mine, Tensor) and mine.numel() == 1 else mine
+
+
 def _difference(mine: Any, right: Any) -> str:
     """In what way an answer is wrong that is none of the known mistakes."""
     if not isinstance(right, Tensor):
-        if isinstance(mine, Tensor) and mine.numel() == 1:
-            mine = mine.item()
+        mine = _as_number(mine)
         if not isinstance(mine, int | float):
             return f"要返回一个数，你返回的是 {type(mine).__name__}。"
         if isinstance(right, float):

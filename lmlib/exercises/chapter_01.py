@@ -110,10 +110,7 @@ _BIGRAM_MLE = Exercise(
             "<bos> 和 <eos> 都漏了：每句话前面添一个 <bos>，后面添一个 <eos>，再数相邻的两个。",
         ),
         Mistake(
-            lambda sequences, V, bos, eos: (
-                _counts(sequences, V, [bos], [eos])
-                / _counts(sequences, V, [bos], [eos]).sum(0, keepdim=True).clamp(min=1)
-            ),
+            lambda sequences, V, bos, eos: _rows(_counts(sequences, V, [bos], [eos]).T).T,
             "除的轴反了：你的每一列加起来是 1。给定上文 h，一行加起来才是 1。",
         ),
         Mistake(
@@ -121,9 +118,7 @@ _BIGRAM_MLE = Exercise(
             "你数反了方向：行应当是前一个字 h，列是后一个字 w。",
         ),
         Mistake(
-            lambda sequences, V, bos, eos: (
-                _counts(sequences, V, [bos], [eos]) / _counts(sequences, V, [bos], [eos]).sum()
-            ),
+            lambda sequences, V, bos, eos: (c := _counts(sequences, V, [bos], [eos])) / c.sum(),
             "你除以了全部的和，得到 P(h, w)。条件概率是每一行除以自己的和。",
         ),
         Mistake(
@@ -132,8 +127,7 @@ _BIGRAM_MLE = Exercise(
         ),
         Mistake(
             lambda sequences, V, bos, eos: (
-                _counts(sequences, V, [bos], [eos])
-                / _counts(sequences, V, [bos], [eos]).sum(1, keepdim=True)
+                (c := _counts(sequences, V, [bos], [eos])) / c.sum(1, keepdim=True)
             ),
             "没见过的 h，整行是 0 / 0 = NaN。题目要它填 0：分母可以先 clamp(min=1)。",
         ),

@@ -145,9 +145,7 @@ class AttentionHeatmap(LiveFigure):
             key_tokens=as_tokens("key_tokens", other_tokens, n_key),
             mask_kinds=kinds,
         )
-        unknown = sorted(set(traits) - {"layout", *self._knobs})
-        if unknown:
-            raise TypeError(f"unexpected argument {unknown[0]!r}; the traits are {self._knobs}")
+        self._check_knobs(traits)
         for name, value in traits.items():
             setattr(self, name, value)
 

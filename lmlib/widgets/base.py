@@ -10,7 +10,7 @@ shown where nothing can run, and for the tests that hold the two equal.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -102,6 +102,17 @@ def unpack_float16(data: bytes, shape: Sequence[int]) -> np.ndarray:
     return np.frombuffer(data, dtype="<f2").reshape(shape).astype(np.float64)
 
 
+def check_length(text: str, most: int) -> str:
+    """The value of the trait `text`, if the figure takes so long a one.
+
+    Raises:
+        traitlets.TraitError: it has more than ``most`` characters.
+    """
+    if len(text) > most:
+        raise traitlets.TraitError(f"text must have at most {most} characters, got {len(text)}")
+    return text
+
+
 class LiveFigure(anywidget.AnyWidget):
     """Base of the live figures.
 
@@ -115,6 +126,8 @@ class LiveFigure(anywidget.AnyWidget):
     """
 
     figure_name: ClassVar[str] = ""
+    #: The shared traits that may be given to `__init__` by name, for `_check_knobs`.
+    _knobs: ClassVar[tuple[str, ...]] = ()
 
     _figure = traitlets.Unicode().tag(sync=True)
     title = traitlets.Unicode().tag(sync=True)
@@ -136,6 +149,12 @@ class LiveFigure(anywidget.AnyWidget):
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"{name} must be a non-empty text, got {text!r}")
         super().__init__(_figure=self.figure_name, title=title, alt=alt, **traits)
+
+    @classmethod
+    def _check_knobs(cls, traits: Mapping[str, Any]) -> None:
+        unknown = sorted(set(traits) - {"layout", *cls._knobs})
+        if unknown:
+            raise TypeError(f"unexpected argument {unknown[0]!r}; the traits are {cls._knobs}")
 
     def _draw(self) -> viz.BookFigure:
         """The figure as it stands now, drawn by `viz` from the Python twin of the formula."""

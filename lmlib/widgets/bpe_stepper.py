@@ -18,7 +18,7 @@ from lmlib.tokenizers.bpe import GPT2_PATTERN
 from lmlib.viz.display import new_figure
 from lmlib.viz.labels import text_width
 from lmlib.viz.style import ACCENT, FAINT, INK, MUTED, PAGE_WIDTH, PALETTE, RULE, SMALL
-from lmlib.widgets.base import LiveFigure
+from lmlib.widgets.base import LiveFigure, check_length
 
 MODES = ("train", "use")
 MAX_CHARACTERS = 300  # so that a phone keeps up with typing
@@ -162,11 +162,7 @@ class BPEStepper(LiveFigure):
 
     @traitlets.validate("text")
     def _check_text(self, proposal: Any) -> str:
-        if len(proposal["value"]) > MAX_CHARACTERS:
-            raise traitlets.TraitError(
-                f"text must have at most {MAX_CHARACTERS} characters, got {len(proposal['value'])}"
-            )
-        return proposal["value"]
+        return check_length(proposal["value"], MAX_CHARACTERS)
 
     @traitlets.validate("mode")
     def _check_mode(self, proposal: Any) -> str:

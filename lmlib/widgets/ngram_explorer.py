@@ -16,7 +16,7 @@ from lmlib.viz.display import new_figure
 from lmlib.viz.labels import count, printable, probability
 from lmlib.viz.style import ACCENT
 from lmlib.widgets._ngram_explorer import pack
-from lmlib.widgets.base import LiveFigure
+from lmlib.widgets.base import LiveFigure, check_length
 
 SMOOTHINGS = {"mle": "最大似然", "add_k": "加 k", "kneser_ney": "Kneser–Ney"}
 BASES = {"nats": "奈特", "bits": "比特"}
@@ -93,9 +93,7 @@ class NGramExplorer(LiveFigure):
         max_bytes: int = 1_000_000,
         **traits: Any,
     ) -> None:
-        unknown = sorted(set(traits) - {"layout", *self._knobs})
-        if unknown:
-            raise TypeError(f"unexpected argument {unknown[0]!r}; the traits are {self._knobs}")
+        self._check_knobs(traits)
         _check_pair(model, tokenizer)
         config = model.config
         # All of the model's arguments but the order; `_model_of` cuts the discounts to it.
@@ -134,11 +132,7 @@ class NGramExplorer(LiveFigure):
 
     @traitlets.validate("text")
     def _check_text(self, proposal: Any) -> str:
-        if len(proposal["value"]) > MAX_LENGTH:
-            raise traitlets.TraitError(
-                f"text must have at most {MAX_LENGTH} characters, got {len(proposal['value'])}"
-            )
-        return proposal["value"]
+        return check_length(proposal["value"], MAX_LENGTH)
 
     @traitlets.validate("smoothing", "base")
     def _check_choice(self, proposal: Any) -> str:

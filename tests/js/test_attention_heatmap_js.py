@@ -212,19 +212,3 @@ def test_the_sequential_scale_gets_steadily_stronger(run_node: Any) -> None:
             abs(luminance([c / 255 for c in table[0]]) - luminance([c / 255 for c in table[-1]]))
             > 0.7
         )
-
-
-def test_the_module_is_plain(run_node: Any) -> None:
-    """It names nothing that needs a network, another file or code made from text."""
-    for word in (
-        "import ",
-        "fetch(",
-        "XMLHttpRequest",
-        "eval(",
-        "new Function",
-        "http://",
-        "https://",
-    ):
-        assert word not in SOURCE
-    exports = run_node(SOURCE, "(figure) => [typeof figure.default.render]", None)
-    assert exports == ["function"]

@@ -164,10 +164,7 @@ function render({ model, el }) {
   let state = readState(model);
   let pointed = null; // the cell under the pointer; its row is shown instead of the chosen one
 
-  const change = (trait, value) => {
-    model.set(trait, value);
-    model.save_changes();
-  };
+  const change = (trait, value) => nlPut(model, { [trait]: value });
 
   // Controls
   const formula = nlElement("p", { class: "nl-formula", "data-nl": "formula" });

@@ -64,10 +64,7 @@ function bpePlayer({ advance, onChange }) {
 function bpeRender({ model, el }) {
   const { root, scope, cleanup } = nlFigure({ model, el });
   const calculator = bpeCalculator(model);
-  const put = (traits) => {
-    for (const [name, value] of Object.entries(traits)) model.set(name, value);
-    model.save_changes();
-  };
+  const put = (traits) => nlPut(model, traits);
   const count = () => calculator.count();
   const step = () => nlClampIndex(model.get("step"), count() + 1);
   const go = (to) => put({ step: nlClampIndex(to, count() + 1) });
@@ -161,17 +158,11 @@ function bpeRender({ model, el }) {
   });
   scope.add(player.stop);
 
-  // ← and → walk, unless the focused control needs those keys itself.
-  root.tabIndex = -1;
-  scope.listen(root, "keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-    if (event.target.closest("input, textarea")) return;
-    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!move) return;
-    event.preventDefault();
-    event.stopPropagation();
-    player.stop();
-    go(step() + move);
+  nlWalkByKeys({
+    root,
+    scope,
+    spare: "input, textarea",
+    move: stopAnd((by) => go(step() + by)),
   });
   text.set(model.get("text"));
   show();

@@ -124,13 +124,10 @@ function bpeNumbers() {
   return { element, update };
 }
 
-/**
- * The reader's text. `onText` hears of every text that is short enough, but of none while an
- * input method is still composing it: half-typed pinyin is not the reader's text.
- */
+/** The reader's text. `onText` hears of every text that is written and short enough. */
 function bpeTextArea({ limit, onText }) {
   const area = nlElement("textarea", {
-    class: "bpe-text",
+    class: "nl-input bpe-text",
     "data-nl": "text",
     rows: 3,
     spellcheck: "false",
@@ -153,17 +150,9 @@ function bpeTextArea({ limit, onText }) {
   const take = () => {
     if (count()) onText(area.value);
   };
-  let composing = false;
-  area.addEventListener("compositionstart", () => (composing = true));
-  area.addEventListener("compositionend", () => {
-    composing = false;
-    take();
-  });
-  area.addEventListener("input", (event) => {
-    if (!composing && !event.isComposing) take();
-  });
+  const composing = nlOnText(area, take);
   const set = (text) => {
-    if (composing) return;
+    if (composing()) return;
     area.value = text;
     count();
   };

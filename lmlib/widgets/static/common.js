@@ -138,6 +138,11 @@ function nlIsDark() {
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+/** A whole number as an exponent is written: −12 → ⁻¹². */
+function nlSuperscript(exponent) {
+  return [...String(exponent)].map((sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
+}
+
 // ---------------------------------------------------------------- elements and lifetime
 
 /** `nlElement("button", { class: "nl-button", onclick: f }, "文字")`; null attributes are left out. */
@@ -150,6 +155,22 @@ function nlElement(tag, attributes = {}, ...children) {
   }
   element.append(...children);
   return element;
+}
+
+/** The same for SVG; null attributes are left out, and no handler is among them. */
+function nlSvg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null) node.setAttribute(name, String(value));
+  }
+  node.append(...children);
+  return node;
+}
+
+/** Sets traits of the model, { name: value, … }, and tells Python and the other views. */
+function nlPut(model, traits) {
+  for (const [name, value] of Object.entries(traits)) model.set(name, value);
+  model.save_changes();
 }
 
 /** Collects what must be undone when a view goes away. */

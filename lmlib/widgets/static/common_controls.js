@@ -86,6 +86,40 @@ function nlChoices({ name, label, options, value, onChange }) {
   return { element: nlElement("div", group, caption, row), buttons: row.children, set };
 }
 
+/**
+ * Calls `onText` when the reader has written into an input or textarea, but not while an input
+ * method is composing: half-typed pinyin is not the reader's text. Returns () => is it composing?
+ */
+function nlOnText(field, onText) {
+  let composing = false;
+  field.addEventListener("compositionstart", () => (composing = true));
+  field.addEventListener("compositionend", () => {
+    composing = false;
+    onText();
+  });
+  field.addEventListener("input", (event) => {
+    if (!composing && !event.isComposing) onText();
+  });
+  return () => composing;
+}
+
+/**
+ * ← and → walk: move(−1 or 1), unless the focused control needs those keys itself, one that
+ * matches `spare`. A click anywhere gives the figure the focus, so that the keys work from then on.
+ */
+function nlWalkByKeys({ root, scope, spare, move }) {
+  root.tabIndex = -1;
+  scope.listen(root, "keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    if (event.target.closest(spare)) return;
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    move(step);
+  });
+}
+
 // ---------------------------------------------------------------- bars
 
 /** A list of bars; update([{ label, share (0–1), text, pointed }]) redraws it. */

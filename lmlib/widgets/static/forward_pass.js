@@ -162,10 +162,7 @@ function fpRender({ model, el }) {
   const pass = fpPass(state);
   const { steps, variants } = pass;
   const index = () => nlClampIndex(model.get("index"), steps.length);
-  const put = (trait, value) => {
-    model.set(trait, value);
-    model.save_changes();
-  };
+  const put = (trait, value) => nlPut(model, { [trait]: value });
   const go = (to) => put("index", nlClampIndex(to, steps.length));
   const jump = (id) => go(steps.findIndex((step) => step.box === id));
 
@@ -240,18 +237,8 @@ function fpRender({ model, el }) {
   scope.add(() => observer.disconnect());
   scope.add(() => view.destroy());
 
-  // ← and → walk, unless the focused control needs those keys itself. A click anywhere gives the
-  // figure the focus, so that the keys work from then on.
-  root.tabIndex = -1;
-  scope.listen(root, "keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
-    if (event.target.closest("input, select, canvas")) return;
-    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!move) return;
-    event.preventDefault();
-    event.stopPropagation();
-    go(index() + move);
-  });
+  const spare = "input, select, canvas";
+  nlWalkByKeys({ root, scope, spare, move: (step) => go(index() + step) });
   update();
   return frame.cleanup;
 }

@@ -107,13 +107,6 @@ const FP_TIPS = {
   left: (x, y) => `M${x} ${y}l6 -3.6v7.2z`,
 };
 
-function fpSvg(tag, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
-  node.append(...children);
-  return node;
-}
-
 // The name in its box, pressed together where it would be too wide.
 function fpLabel(box) {
   const text = { x: box.x + box.width / 2, y: box.y + box.height / 2, dy: "0.36em" };
@@ -121,14 +114,14 @@ function fpLabel(box) {
   if (wide > box.width - 8) {
     Object.assign(text, { textLength: box.width - 12, lengthAdjust: "spacingAndGlyphs" });
   }
-  return fpSvg("text", text, box.label);
+  return nlSvg("text", text, box.label);
 }
 
 // Draws the network; `onPick(boxId)` is called by click, Enter or Space. Returns {element, mark};
 // `mark(boxId)` lights the current box and the way that leads there.
 export function fpDiagram(boxes, steps, pitch, onPick) {
   const plan = fpLayout(boxes, steps, pitch);
-  const svg = fpSvg("svg", {
+  const svg = nlSvg("svg", {
     viewBox: `0 0 ${plan.width} ${plan.height}`,
     class: "fp-network",
     role: "group",
@@ -137,16 +130,16 @@ export function fpDiagram(boxes, steps, pitch, onPick) {
   for (const frame of plan.frames) {
     const { x, y, width, height } = frame;
     svg.append(
-      fpSvg("rect", { class: "fp-frame", x, y, width, height, rx: 10 }),
-      fpSvg("text", { class: "fp-frame-label", x: x + 8, y: y - 5 }, frame.label),
+      nlSvg("rect", { class: "fp-frame", x, y, width, height, rx: 10 }),
+      nlSvg("text", { class: "fp-frame-label", x: x + 8, y: y - 5 }, frame.label),
     );
   }
   const edges = plan.edges.map((edge) => {
-    const group = fpSvg(
+    const group = nlSvg(
       "g",
       { class: `fp-edge fp-edge-${edge.kind}` },
-      fpSvg("path", { class: "fp-line", d: edge.path }),
-      fpSvg("path", { class: "fp-tip", d: FP_TIPS[edge.tip[2]](edge.tip[0], edge.tip[1]) }),
+      nlSvg("path", { class: "fp-line", d: edge.path }),
+      nlSvg("path", { class: "fp-tip", d: FP_TIPS[edge.tip[2]](edge.tip[0], edge.tip[1]) }),
     );
     svg.append(group);
     return { ...edge, group };
@@ -155,7 +148,7 @@ export function fpDiagram(boxes, steps, pitch, onPick) {
   for (const box of plan.boxes) {
     const count = steps.filter((step) => step.box === box.id).length;
     const where = box.layer ? `${box.layer}，` : "";
-    const group = fpSvg(
+    const group = nlSvg(
       "g",
       {
         class: "fp-box",
@@ -166,7 +159,7 @@ export function fpDiagram(boxes, steps, pitch, onPick) {
         "data-kind": box.kind,
         "aria-label": `${where}${box.label}，${count} 步`,
       },
-      fpSvg("rect", { x: box.x, y: box.y, width: box.width, height: box.height, rx: 7 }),
+      nlSvg("rect", { x: box.x, y: box.y, width: box.width, height: box.height, rx: 7 }),
       fpLabel(box),
     );
     group.addEventListener("click", () => onPick(box.id));

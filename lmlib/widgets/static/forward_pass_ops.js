@@ -248,9 +248,8 @@ export function fpStatistics(values) {
 export function fpNumber(x, digits = 4, fine = 2) {
   const size = Math.abs(x);
   if (!(size > 0 && size < 10 ** (1 - digits))) return nlNumber(x, digits);
-  const [mantissa, power] = size.toExponential(fine).split("e-");
-  const raised = [...power].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("");
-  return `${x < 0 ? "−" : ""}${mantissa}×10⁻${raised}`;
+  const [mantissa, power] = size.toExponential(fine).split("e");
+  return `${x < 0 ? "−" : ""}${mantissa}×10${nlSuperscript(Number(power))}`;
 }
 
 // The same for a narrow cell: three decimals, or the power of ten alone.

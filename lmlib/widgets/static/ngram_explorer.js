@@ -42,10 +42,7 @@ function render({ model, el }) {
   let p = null; // of the next token
   let drewEnd = false;
 
-  const change = (traits) => {
-    model.set(traits);
-    model.save_changes();
-  };
+  const change = (traits) => nlPut(model, traits);
   const drawable = (id) => id === eos || vocabulary.writable(id);
   const append = (id) => {
     if (id === eos) change({ with_end: true });
@@ -55,7 +52,7 @@ function render({ model, el }) {
   };
 
   // What is typed, and the model that reads it
-  const input = ngInput({ scope, longest: shape.longest, onText: (text) => change({ text }) });
+  const input = ngInput({ longest: shape.longest, onText: (text) => change({ text }) });
   const erase = nlButton({
     name: "erase",
     text: "⌫",

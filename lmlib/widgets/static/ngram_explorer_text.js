@@ -2,13 +2,7 @@
 
 const NG_START = "▸"; // stands for BOS
 const NG_END = "■"; // stands for EOS
-const NG_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 const NG_NAMES = { mle: "最大似然", add_k: "加 k", kneser_ney: "Kneser–Ney" };
-
-function ngSuperscript(exponent) {
-  const digits = [...String(Math.abs(exponent))].map((digit) => NG_SUPERSCRIPTS[digit]);
-  return (exponent < 0 ? "⁻" : "") + digits.join("");
-}
 
 /** e^logP for reading, three digits; also where it is too small for a float. */
 export function ngPowerText(logP) {
@@ -18,7 +12,7 @@ export function ngPowerText(logP) {
   let exponent = Math.floor(log10);
   let digits = (10 ** (log10 - exponent)).toFixed(2);
   if (digits === "10.00") [digits, exponent] = ["1.00", exponent + 1];
-  return `${digits}×10${ngSuperscript(exponent)}`;
+  return `${digits}×10${nlSuperscript(exponent)}`;
 }
 
 /** A whole number, its thousands set apart by blanks at which no line breaks. */

@@ -66,7 +66,7 @@ function ngFallChart() {
     const place = (log10) => `${(100 * Math.max(log10, lowest)) / lowest}%`;
     marks.replaceChildren(
       ...ngTicks(lowest).map((exponent) => {
-        const mark = nlElement("span", {}, exponent ? `10${ngSuperscript(exponent)}` : "1");
+        const mark = nlElement("span", {}, exponent ? `10${nlSuperscript(exponent)}` : "1");
         mark.style.top = place(exponent);
         return mark;
       }),
@@ -133,26 +133,17 @@ function ngWalkTable() {
   return { element, update };
 }
 
-/** The line to type in. Input methods write half-finished letters into it: those are left alone. */
-function ngInput({ scope, longest, onText }) {
+/** The line to type in. */
+function ngInput({ longest, onText }) {
   const input = nlElement("input", {
-    ...{ class: "ng-input", type: "text", lang: "zh-CN", "data-nl": "text" },
+    ...{ class: "nl-input ng-input", type: "text", lang: "zh-CN", "data-nl": "text" },
     ...{ autocomplete: "off", autocapitalize: "off", spellcheck: "false" },
   });
   const caption = nlElement("span", { class: "nl-label" }, "前缀");
   const element = nlElement("label", { class: "nl-field ng-prefix" }, caption, input);
-  let composing = false;
-  const commit = () => onText([...input.value].slice(0, longest).join(""));
-  scope.listen(input, "compositionstart", () => (composing = true));
-  scope.listen(input, "compositionend", () => {
-    composing = false;
-    commit();
-  });
-  scope.listen(input, "input", (event) => {
-    if (!composing && !event.isComposing) commit();
-  });
+  const composing = nlOnText(input, () => onText([...input.value].slice(0, longest).join("")));
   const set = (text) => {
-    if (!composing && input.value !== text) input.value = text;
+    if (!composing() && input.value !== text) input.value = text;
   };
   return { element, set };
 }

@@ -60,10 +60,7 @@ function tcRender({ model, el }) {
   let series = tcSeries(state);
   let stops = [];
   const shown = (run) => !state.hidden.includes(state.runs[run].name);
-  const put = (traits) => {
-    for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
-    model.save_changes();
-  };
+  const put = (traits) => nlPut(model, traits);
   const cursorX = () => tcPlace(state.runs[state.run], state.axis, state.step);
   const placeOf = (x) => {
     const places = stops.map((stop) => stop.x);

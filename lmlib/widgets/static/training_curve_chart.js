@@ -15,22 +15,13 @@ const TC_LABEL = 7; // px, the mean width of a character of a tick's label
 const TC_TOP = 40; // px above the plot: the name of the axis, and the place of the cursor
 const TC_BOTTOM = 42; // px below it: ticks, and the name of the axis
 
-function tcSvg(tag, attributes = {}, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null) node.setAttribute(name, String(value));
-  }
-  node.append(...children);
-  return node;
-}
-
 /** The line and the mark of a run, as they stand in the chart. */
 function tcSwatch(run) {
-  return tcSvg(
+  return nlSvg(
     "svg",
     { class: `tc-swatch tc-run-${run}`, width: 34, height: 14, "aria-hidden": "true" },
-    tcSvg("path", { class: "tc-line", d: "M1 7H33", "stroke-dasharray": TC_DASHES[run] }),
-    tcSvg("path", { class: "tc-mark", d: TC_MARKS[run], transform: "translate(17 7)" }),
+    nlSvg("path", { class: "tc-line", d: "M1 7H33", "stroke-dasharray": TC_DASHES[run] }),
+    nlSvg("path", { class: "tc-mark", d: TC_MARKS[run], transform: "translate(17 7)" }),
   );
 }
 
@@ -65,26 +56,26 @@ export function tcScales({ series, heights, logX, logY, width, height, axis }) {
 
 function tcAxes({ toX, toY, xTicks, yTicks, left, right, bottom }, { axis, name }) {
   const text = (x, y, anchor, content) =>
-    tcSvg("text", { class: "tc-tick", x, y, "text-anchor": anchor }, content);
+    nlSvg("text", { class: "tc-tick", x, y, "text-anchor": anchor }, content);
   const rows = yTicks.flatMap((tick) => [
-    tcSvg("path", { class: "tc-grid", d: `M${left} ${toY(tick).toFixed(1)}H${right}` }),
+    nlSvg("path", { class: "tc-grid", d: `M${left} ${toY(tick).toFixed(1)}H${right}` }),
     text(left - 6, toY(tick) + 4, "end", tcNumber(tick, 6)),
   ]);
   let taken = -Infinity; // where the label before ends
   const columns = xTicks.flatMap((tick) => {
     const label = axis === "tokens" ? tcCount(tick) : tcNumber(tick, 6);
     const [x, half] = [toX(tick), (TC_LABEL * label.length) / 2 + 3];
-    const mark = tcSvg("path", { class: "tc-axis", d: `M${x.toFixed(1)} ${bottom}v4` });
+    const mark = nlSvg("path", { class: "tc-axis", d: `M${x.toFixed(1)} ${bottom}v4` });
     if (x - half < taken) return [mark];
     taken = x + half;
     return [mark, text(x, bottom + 18, "middle", label)];
   });
   return [
     ...rows,
-    tcSvg("path", { class: "tc-axis", d: `M${left} ${TC_TOP - 4}V${bottom}H${right}` }),
+    nlSvg("path", { class: "tc-axis", d: `M${left} ${TC_TOP - 4}V${bottom}H${right}` }),
     ...columns,
-    tcSvg("text", { class: "tc-name", x: 0, y: 14 }, name),
-    tcSvg(
+    nlSvg("text", { class: "tc-name", x: 0, y: 14 }, name),
+    nlSvg(
       "text",
       { class: "tc-name", x: right, y: bottom + 36, "text-anchor": "end" },
       TC_AXIS_NAMES[axis],
@@ -99,14 +90,14 @@ function tcRunLines({ raw, smooth, points, x }, run, { toX, toY }, trained) {
     : tcPath(points.map(([at]) => at), points.map(([, value]) => value), toX, toY);
   const known = points.filter(([at, value]) => toX.knows(at) && toY.knows(value));
   const dashes = { "stroke-dasharray": TC_DASHES[run] };
-  return tcSvg(
+  return nlSvg(
     "g",
     { class: `tc-run-${run}` },
-    tcSvg("path", { class: "tc-raw", d: tcPath(x, raw, toX, toY) }),
-    tcSvg("path", { class: "tc-line", d: line, ...dashes }),
+    nlSvg("path", { class: "tc-raw", d: tcPath(x, raw, toX, toY) }),
+    nlSvg("path", { class: "tc-line", d: line, ...dashes }),
     ...known.map(([at, value]) => {
       const place = `translate(${toX(at).toFixed(1)} ${toY(value).toFixed(1)})`;
-      return tcSvg("path", { class: "tc-mark", d: TC_MARKS[run], transform: place });
+      return nlSvg("path", { class: "tc-mark", d: TC_MARKS[run], transform: place });
     }),
   );
 }
@@ -124,8 +115,8 @@ function tcReferenceLines(references, heights, { toY, left, right }) {
     upper = y;
     const attributes = { class: "tc-reference-name", x: right - 10, y: taken, "text-anchor": "end" };
     return [
-      tcSvg("path", { class: "tc-reference", d: `M${left} ${y.toFixed(1)}H${right}` }),
-      tcSvg("text", attributes, text),
+      nlSvg("path", { class: "tc-reference", d: `M${left} ${y.toFixed(1)}H${right}` }),
+      nlSvg("text", attributes, text),
     ];
   });
 }
@@ -135,7 +126,7 @@ function tcReferenceLines(references, heights, { toY, left, right }) {
  * cursor alone. onMove(x) gets the value of the axis under the pointer, onKey(event) a key.
  */
 function tcChart({ onMove, onKey, onGrab }) {
-  const svg = tcSvg("svg", { class: "tc-svg", "aria-hidden": "true" });
+  const svg = nlSvg("svg", { class: "tc-svg", "aria-hidden": "true" });
   const element = nlElement(
     "div",
     {
@@ -147,7 +138,7 @@ function tcChart({ onMove, onKey, onGrab }) {
     },
     svg,
   );
-  const cursor = tcSvg("g", { class: "tc-cursor", "data-nl": "cursor" });
+  const cursor = nlSvg("g", { class: "tc-cursor", "data-nl": "cursor" });
   let scales = null;
   let drawn = null;
 
@@ -177,7 +168,7 @@ function tcChart({ onMove, onKey, onGrab }) {
     );
     if (!visible.length) {
       const attributes = { class: "tc-name", x: width / 2, y: height / 2, "text-anchor": "middle" };
-      svg.append(tcSvg("text", attributes, "没有选中任何一条曲线。"));
+      svg.append(nlSvg("text", attributes, "没有选中任何一条曲线。"));
     }
   }
 
@@ -192,13 +183,13 @@ function tcChart({ onMove, onKey, onGrab }) {
       const y = measure in TC_MEASURES ? one.smooth[row] : one.evaluated[evaluated];
       if (!shown(run) || place < 0 || !toX.knows(one.x[place]) || !toY.knows(y ?? null)) return "";
       const [cx, cy] = [toX(one.x[place]).toFixed(1), toY(y).toFixed(1)];
-      return tcSvg("circle", { class: `tc-ring tc-run-${run}`, cx, cy, r: 6 });
+      return nlSvg("circle", { class: `tc-ring tc-run-${run}`, cx, cy, r: 6 });
     });
     const pages = series.flatMap((one, run) => (shown(run) ? one.pages : []));
     const marks = pages.map((page) => {
       const chosen = current.includes(page.index);
       const from = toX.knows(page.x) ? toX(page.x) : left;
-      return tcSvg("path", {
+      return nlSvg("path", {
         class: chosen ? "tc-page tc-page-current" : "tc-page",
         d: chosen ? "M0-11L6 0H-6Z" : "M0-8L4.5 0H-4.5Z",
         transform: `translate(${from.toFixed(1)} ${bottom})`,
@@ -208,9 +199,9 @@ function tcChart({ onMove, onKey, onGrab }) {
     const middle = Math.max(half, Math.min(right + 10 - half, at));
     cursor.replaceChildren(
       ...marks.sort((a, b) => a.classList.length - b.classList.length),
-      tcSvg("path", { class: "tc-cursor-line", d: `M${at.toFixed(1)} ${TC_TOP - 6}V${bottom}` }),
+      nlSvg("path", { class: "tc-cursor-line", d: `M${at.toFixed(1)} ${TC_TOP - 6}V${bottom}` }),
       ...rings.filter(Boolean),
-      tcSvg(
+      nlSvg(
         "text",
         { class: "tc-cursor-text", x: middle, y: TC_TOP - 10, "text-anchor": "middle" },
         text,

@@ -207,8 +207,7 @@ export function tcNumber(value, digits = 4) {
   let text = String(Number(size.toPrecision(digits)));
   if (size !== 0 && (size < 1e-3 || size >= 1e7)) {
     const [mantissa, power] = size.toExponential(digits - 1).split("e");
-    const raise = (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)];
-    text = `${Number(mantissa)}×10${[...String(Number(power))].map(raise).join("")}`;
+    text = `${Number(mantissa)}×10${nlSuperscript(Number(power))}`;
   }
   return value < 0 ? `−${text}` : text;
 }
