@@ -23,7 +23,7 @@ from test_datasets_reviews import words
 from lmlib.bert import BertConfig, BertModel
 from lmlib.datasets import DatasetError, Review, Splits, fetch
 from lmlib.pretrained import load_pretrained
-from lmlib.recipes import _baselines, _e5, _review_tuning, review_bert
+from lmlib.recipes import _baselines, _e5, _review_halves, _review_tuning, review_bert
 from lmlib.recipes._review_data import (
     CLS,
     PAD,
@@ -126,7 +126,7 @@ def small_reviews(seed: int, count: int) -> list[Review]:
     for i in range(count):
         chars = ["天地玄黄宇宙"[k] for k in torch.randint(6, (6,), generator=generator).tolist()]
         chars[int(torch.randint(6, (1,), generator=generator))] = "坏好"[i % 2]
-        found.append(Review("".join(chars), i % 2))
+        found.append(Review("".join([*chars[:3], "，", *chars[3:]]), i % 2))
     return found
 
 
@@ -198,7 +198,7 @@ def test_vectors_are_kept_and_computed_once(
     del asked[:]
     vectors = _baselines.e5_vectors(path, reviews, block=64)
     assert len(asked) == 200 - 128
-    assert vectors[REVIEWS.test[1].text].tolist() == [6.0, 1.0]
+    assert vectors[REVIEWS.test[1].text].tolist() == [7.0, 1.0]
     assert _baselines.e5_vectors(path, reviews).keys() == vectors.keys()
     assert len(asked) == 200 - 128
 
@@ -210,6 +210,7 @@ def test_vectors_are_kept_and_computed_once(
 def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(review_bert, "MODEL", replace(TINY, max_seq_len=20, mask_id=3))
     monkeypatch.setattr(review_bert, "MIN_COUNT", 1)
+    monkeypatch.setattr(_review_halves, "SHORTEST", 3)
     monkeypatch.setattr(review_bert, "LABELS", {20: FineTuning(1, 4), 0: FineTuning(1, 8)})
     monkeypatch.setattr(review_bert, "SEARCH_UP_TO", 20)
     monkeypatch.setattr(review_bert, "load_reviews", lambda: REVIEWS)
@@ -235,7 +236,10 @@ def test_a_smoke_run_writes_the_curve_and_no_weights(
     ]
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
     card = json.loads((output / "card.json").read_text("utf-8"))
-    assert card["training"][0]["steps"] == 2
+    assert [(facts["stage"], facts["steps"]) for facts in card["training"]] == [
+        ("pretraining", 2),
+        ("matching", 2),
+    ]
     assert card["metrics"][0]["value"] == 100 * float(rows[0]["test_accuracy"])
     assert "| test accuracy, pretrained, 20 labels |" in (output / "README.md").read_text("utf-8")
     assert load_pretrained(work / "model").config.d_model == 16
@@ -282,7 +286,7 @@ def test_pretraining_reads_neither_validation_nor_test(
     original = review_bert.LengthBatches
 
     def spy(examples, *rest, **options):  # type: ignore[no-untyped-def]
-        seen.extend(TOKENIZER.decode(ids) for ids in examples)
+        seen.extend(ids if isinstance(ids, str) else TOKENIZER.decode(ids) for ids in examples)
         return original(examples, *rest, **options)
 
     def texts(part: list[Review]) -> list[Review]:
@@ -294,13 +298,16 @@ def test_pretraining_reads_neither_validation_nor_test(
         "review_bert",
         ["--output", str(tmp_path), "--work", str(tmp_path / "w"), "--max-steps", "1"],
     )
-    review_bert.pretrain(options, TOKENIZER, reviews, review_bert.load_news())
+    model, _ = review_bert.pretrain(options, TOKENIZER, reviews, review_bert.load_news())
     counts = Counter(seen)
     assert {counts[r.text] for r in REVIEWS.train} == {review_bert.REVIEWS_READ}
     assert set(seen) == {r.text for r in REVIEWS.train} | {
         "天地玄黄。宇宙洪荒。天地玄黄。",
         "宇宙洪荒。天地玄黄。宇宙洪荒。",
     }
+    del seen[:]
+    review_bert.match_halves(options, model, TOKENIZER, reviews)
+    assert sorted(seen) == sorted(r.text for r in REVIEWS.train)
 
 
 # ------------------------------------------------------------------ e5

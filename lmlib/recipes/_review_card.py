@@ -48,7 +48,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def publish(
     options: Options,
     model: nn.Module,
-    fitted: Fit,
+    fits: Sequence[Fit],
     rows: Sequence[dict[str, Any]],
     reviews: Splits[Review],
     fine_tuning: Mapping[str, Any],
@@ -58,7 +58,7 @@ def publish(
     Args:
         options: from the command line.
         model: the pre-trained one.
-        fitted: its pre-training.
+        fits: the stages of its pre-training.
         rows: of the curve, see `lmlib.recipes.review_bert.curve`.
         reviews: all of them.
         fine_tuning: its settings, as JSON can hold them.
@@ -88,7 +88,7 @@ def publish(
             "bytes": 0,
             "config": dataclasses.asdict(config),
         },
-        "training": [fitted.facts],
+        "training": [fitted.facts for fitted in fits],
         "fine_tuning": dict(fine_tuning),
         "metrics": summary(rows),
         "limits": [
@@ -103,8 +103,10 @@ def publish(
     }
     output = options.output
     write_whole(output / "curve.csv", text.getvalue())
-    write_whole(output / "log.csv", csv_text([(fitted.stage, fitted.rows)]))
-    write_whole(output / "samples.json", json_text(fitted.samples))
+    write_whole(output / "log.csv", csv_text([(fitted.stage, fitted.rows) for fitted in fits]))
+    write_whole(
+        output / "samples.json", json_text([page for fitted in fits for page in fitted.samples])
+    )
     write_whole(output / "README.md", readme(card))
     write_whole(output / "card.json", json_text(card))
 
@@ -115,7 +117,7 @@ def readme(card: dict[str, Any]) -> str:
     Args:
         card: what card.json holds.
     """
-    stage = card["training"][0]
+    stages = "; then ".join(_stage(facts) for facts in card["training"])
     return "\n".join(
         [
             f"# {card['title']}\n\n{card['summary']}\n",
@@ -125,9 +127,15 @@ def readme(card: dict[str, Any]) -> str:
             *(f"- {limit}" for limit in card["limits"]),
             f"\n## Data\n\n{card['data']}\n",
             f"## Training\n\nRemade, from nothing, by\n\n    {card['command']}\n",
-            f"{card['model']['parameters']:,} parameters. Pre-training: {stage['steps']:,} steps, "
-            f"{stage['tokens']:,} masked tokens, {stage['core_hours']:.2f} core hours; the curve "
-            "is in `log.csv`, gaps filled in on the way in `samples.json`.\n",
+            f"{card['model']['parameters']:,} parameters. Pre-training: {stages}. The curves are "
+            "in `log.csv`, gaps filled in on the way in `samples.json`.\n",
             f"## Licence\n\n{card['licence']}\n",
         ]
+    )
+
+
+def _stage(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['stage']}, {facts['steps']:,} steps, {facts['tokens']:,} targets, "
+        f"{facts['core_hours']:.2f} core hours"
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from lmlib.bert import BertConfig, BertModel
 from lmlib.datasets import Splits
 from lmlib.recipes._baselines import Score
+from lmlib.recipes._curves import json_text, write_whole
 from lmlib.recipes._review_data import PAD, collate_labelled, evaluation_batches
 from lmlib.training import (
     Batches,
@@ -87,10 +90,19 @@ class ReviewClassifier(nn.Module):
         Returns:
             logits (batch, 2), of bad and good.
         """
-        mask = (token_ids != PAD).unsqueeze(-1)  # (batch, n, 1)
-        hidden = self.bert(token_ids).hidden.masked_fill(~mask, 0.0)  # (batch, n, d_model)
-        mean = hidden.sum(dim=1) / mask.sum(dim=1)  # (batch, d_model)
-        return self.classifier(self.dropout(mean))
+        return self.classifier(self.dropout(mean_hidden(self.bert, token_ids)))
+
+
+def mean_hidden(bert: BertModel, token_ids: Tensor) -> Tensor:
+    """The mean of the last hidden states over what is no padding: (batch, d_model).
+
+    Args:
+        bert: the model.
+        token_ids: (batch, n), <pad> behind.
+    """
+    mask = (token_ids != PAD).unsqueeze(-1)  # (batch, n, 1)
+    hidden = bert(token_ids).hidden.masked_fill(~mask, 0.0)  # (batch, n, d_model)
+    return hidden.sum(dim=1) / mask.sum(dim=1)
 
 
 def fine_tune(
@@ -170,3 +182,25 @@ def accuracy(model: nn.Module, batches: Sequence[Any]) -> float:
         batches: from `evaluation_batches`.
     """
     return evaluate(model, batches, classification_loss)["accuracy"]
+
+
+class Runs:
+    """Every run of the experiment, a file each: what is there is not run again.
+
+    So another process may make some of them meanwhile.
+
+    Args:
+        folder: of the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, name: str, run: Callable[[], Score]) -> Score:
+        """The score of the run called ``name``, which ``run`` makes if it is new."""
+        path = self._folder / f"{name}.json"
+        if not path.exists():
+            score = run()
+            write_whole(path, json_text(list(score)))
+            print(f"{name}: validation {score.validation:.3f}", flush=True)
+        return Score(*json.loads(path.read_text("utf-8")))

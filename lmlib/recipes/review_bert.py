@@ -1,8 +1,9 @@
 """How much pre-training saves in labels: `python -m lmlib.recipes.review_bert`.
 
-A small BERT learns to fill in masked characters on modern text without labels: the training part
-of the reviews and a month of newspaper (`load_reviews`, `load_news`). Then it is fine-tuned to tell
-good reviews from bad ones with 200, 1 000, 5 000 and all labels, beside
+A small BERT learns on modern text without labels: to fill in masked characters of the training part
+of the reviews and of a month of newspaper (`load_reviews`, `load_news`), then to tell which halves
+of reviews belong together (`lmlib.recipes._review_halves`). Then it is fine-tuned to tell good
+reviews from bad ones with 200, 1 000, 5 000 and all labels, beside
 
 - "tfidf": TF-IDF of 1 to 3 characters, and logistic regression;
 - "scratch": the same network without pre-training;
@@ -19,8 +20,7 @@ They stay in the work folder, as a model to be loaded by `lmlib.pretrained.load_
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,6 @@ from lmlib.bert import BertConfig, BertForPreTraining, MaskingCollator, bert_los
 from lmlib.datasets import Review, Splits, label_subset, load_news, load_reviews
 from lmlib.pretrained import save_pretrained
 from lmlib.recipes._baselines import Score, e5_vectors, logistic_on, tfidf
-from lmlib.recipes._curves import json_text, write_whole
 from lmlib.recipes._review_card import METHODS, publish, summary
 from lmlib.recipes._review_data import (
     CLS,
@@ -43,7 +42,8 @@ from lmlib.recipes._review_data import (
     pretraining_sequences,
     train_tokenizer,
 )
-from lmlib.recipes._review_tuning import FineTuning, fine_tune
+from lmlib.recipes._review_halves import HalvesCollator, divisible, halves_loss
+from lmlib.recipes._review_tuning import FineTuning, Runs, fine_tune
 from lmlib.recipes._run import Fit, Options, arguments, experiments_folder, fit
 from lmlib.tokenizers import CharTokenizer
 from lmlib.training import LengthBatches, TrainConfig, distributed
@@ -84,6 +84,23 @@ PRETRAINING = TrainConfig(
     seed=SEED,
 )
 """Its run."""
+
+MATCHING = TrainConfig(
+    max_steps=1_000,
+    learning_rate=3e-4,
+    warmup_steps=50,
+    min_learning_rate=3e-6,
+    betas=(0.9, 0.98),
+    autocast="bfloat16",
+    log_every=50,
+    eval_every=250,
+    save_every=250,
+    seed=SEED,
+)
+"""The run of its second stage, `lmlib.recipes._review_halves`."""
+
+HALVES_TOKENS = 4096
+"""Characters in a batch of reviews that are cut in two: 70 of average length."""
 
 BATCH_TOKENS = 2400
 """Tokens in a batch of pre-training."""
@@ -189,26 +206,40 @@ def fill_in(model: BertForPreTraining, tokenizer: CharTokenizer) -> list[str]:
     return texts
 
 
-# ------------------------------------------------------------------ the curve
+def match_halves(
+    options: Options,
+    model: BertForPreTraining,
+    tokenizer: CharTokenizer,
+    reviews: Splits[Review],
+) -> Fit:
+    """Train ``model`` to tell which halves belong together; its learning curve.
 
-
-class Runs:
-    """Every run of the experiment, a file each: what is there is not run again.
-
-    So another process may make some of them meanwhile.
+    Args:
+        options: from the command line.
+        model: from `pretrain`, trained on in place.
+        tokenizer: its.
+        reviews: of which it reads the training part, without the labels.
     """
+    collate = HalvesCollator(tokenizer)
+    read, held_out = (
+        sorted(divisible(review.text for review in part), key=len)
+        for part in (reviews.train, reviews.validation)
+    )
+    generator = torch.Generator().manual_seed(0)
+    return fit(
+        options,
+        model,
+        LengthBatches(read, HALVES_TOKENS, seed=SEED, collate=collate),
+        MATCHING,
+        loss_fn=halves_loss,
+        evaluate_on=[
+            collate(held_out[i : i + 64], generator=generator) for i in range(0, len(held_out), 64)
+        ],
+        stage="matching",
+    )
 
-    def __init__(self, options: Options) -> None:
-        self._folder = options.work / "runs"
 
-    def __call__(self, name: str, run: Callable[[], Score]) -> Score:
-        """The score of the run called ``name``, which ``run`` makes if it is new."""
-        path = self._folder / f"{name}.json"
-        if not path.exists():
-            score = run()
-            write_whole(path, json_text(list(score)))
-            print(f"{name}: validation {score.validation:.3f}", flush=True)
-        return Score(*json.loads(path.read_text("utf-8")))
+# ------------------------------------------------------------------ the curve
 
 
 class Experiment:
@@ -235,7 +266,7 @@ class Experiment:
         state = pretrained.bert.state_dict()
         body = {name: state[name] for name in state if not name.startswith("pooler.")}
         self.bodies = {"scratch": None, "pretrained": body}
-        self.runs = Runs(options)
+        self.runs = Runs(options.work / "runs")
         self.learning_rate: dict[str, float] = {}
 
     def row(self, method: str, count: int, how: FineTuning, seed: int) -> dict[str, Any]:
@@ -331,7 +362,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     reviews, news = load_reviews(), load_news()
     texts = [*(review.text for review in reviews.train), *news.train]
     tokenizer = train_tokenizer(texts, MIN_COUNT)
-    model, fitted = pretrain(options, tokenizer, reviews, news)
+    model, masked = pretrain(options, tokenizer, reviews, news)
+    matched = match_halves(options, model, tokenizer, reviews)
     if not distributed().is_main:  # fine-tuning is many short runs: one process does them
         return
     save_pretrained(model, options.work / "model", tokenizer)
@@ -341,7 +373,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "learning_rates": list(LEARNING_RATES),
         "seeds": list(SEEDS),
     }
-    publish(options, model, fitted, rows, reviews, settings)
+    publish(options, model, [masked, matched], rows, reviews, settings)
     for metric in summary(rows):
         print(f"{metric['name']}: {metric['value']:.1f} ({metric['how']})")
 
