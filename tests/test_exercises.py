@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from stored_chapters import each_chapter, read
 from torch import nn
 
+from lmlib.datasets import jaccard, shingles
 from lmlib.exercises import EXERCISES, check, grade
 from lmlib.metrics import perplexity_from_nll
 from lmlib.ngram import NGramModel
@@ -83,6 +84,50 @@ def _bigram_mle(sequences, vocab_size, bos_id, eos_id):
     return torch.stack([row * bool(model.followers([h])) for h, row in enumerate(rows)])
 
 
+def _pair_counts(words, vocab_size):
+    total = torch.zeros(vocab_size, vocab_size)
+    for ids, times in words:
+        rows = F.one_hot(torch.tensor(ids), vocab_size).float()
+        total += times * rows[:-1].T @ rows[1:]
+    return total
+
+
+def _merge_pair(ids, a, b, new):
+    text = "".join(map(chr, ids)).replace(chr(a) + chr(b), chr(new))
+    return torch.tensor([ord(x) for x in text])
+
+
+def _ppmi(C):
+    expected = torch.outer(C.sum(1), C.sum(0)) / C.sum()
+    return torch.relu(torch.log(C) - torch.log(expected))
+
+
+def _weight_gradient(x, W_1, b_1, W_2, b_2, t):
+    def loss(W):
+        return F.cross_entropy(torch.tanh(x @ W + b_1) @ W_2 + b_2, torch.tensor(t))
+
+    return torch.func.grad(loss)(W_1)
+
+
+def _windows(ids, order, bos_id):
+    padded = F.pad(ids, (order - 1, 0), value=bos_id)
+    return torch.stack([padded[:, i : i + order - 1] for i in range(ids.shape[1])], dim=1)
+
+
+def _clip_gradients(g_1, g_2, max_norm):
+    return torch.renorm(torch.cat([g_1.flatten(), g_2.flatten()])[None], 2, 0, max_norm)[0]
+
+
+def _lstm_cell(x, h, c, W, b):
+    cell = nn.LSTMCell(x.shape[1], h.shape[1], dtype=x.dtype)
+    with torch.no_grad():
+        cell.weight_ih.copy_(W[: x.shape[1]].T)
+        cell.weight_hh.copy_(W[x.shape[1] :].T)
+        cell.bias_ih.copy_(b)
+        cell.bias_hh.zero_()
+        return torch.hstack(cell(x, (h, c)))
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
@@ -96,6 +141,24 @@ def _bigram_mle(sequences, vocab_size, bos_id, eos_id):
             q.clamp(min=1e-300).log(), p) / math.log(2)),
         ("01.continuation_probability", lambda counts: F.normalize(
             counts.clamp(max=1).sum(0), p=1, dim=0)),
+        ("02.text_jaccard", lambda a, b, n: jaccard(shingles(a, n), shingles(b, n))),
+        ("02.caught_probability", lambda J, r, b: sum(
+            math.comb(b, k) * J ** (r * k) * (1 - J**r) ** (b - k) for k in range(1, b + 1))),
+        ("02.leaked_share", lambda train, test: sum(
+            test.count(text) for text in {*train} & {*test}) / len(test)),
+        ("02.pair_counts", _pair_counts),
+        ("02.merge_pair", _merge_pair),
+        ("02.tf_idf", lambda counts: torch.special.xlogy(
+            counts, len(counts) / counts.bool().sum(0).clamp(min=1))),
+        ("02.ppmi", _ppmi),
+        ("03.logits_gradient", lambda logits, targets: torch.func.grad(
+            lambda L: F.cross_entropy(L, targets))(logits)),
+        ("03.W_1_gradient", _weight_gradient),
+        ("03.windows", _windows),
+        ("03.mixture_perplexity", lambda log_p, log_q, weight: math.exp(-torch.logaddexp(
+            log_p + math.log(weight), log_q + math.log1p(-weight)).mean())),
+        ("03.clip_gradients", _clip_gradients),
+        ("03.lstm_cell", _lstm_cell),
         ("05.layer_norm", _layer_norm),
         ("05.causal_head", _causal_head),
         ("05.shift_right", _shift_right),
@@ -132,6 +195,31 @@ def _columns(x, W_Q, W_K, W_V):
         ("01.cross_entropy_bits", lambda p, q: F.kl_div(
             q.clamp(min=1e-300).log(), p, reduction="sum") / math.log(2), "KL"),
         ("01.add_k_table", lambda counts, k: F.normalize(counts + 1, p=1, dim=1), "没有用到 k"),
+        ("02.text_jaccard", lambda a, b, n: len(shingles(a, n) & shingles(b, n)) * 2 / (
+            len(shingles(a, n)) + len(shingles(b, n))), "Dice"),
+        ("02.caught_probability", lambda J, r, b: math.exp(b * math.log1p(-(J**r))), "漏掉"),
+        ("02.leaked_share", lambda train, test: len([text for text in test if any(
+            text in other for other in train)]) / len(test), "一般般"),
+        ("02.pair_counts", lambda words, V: _pair_counts([(ids, 1) for ids, _ in words], V),
+            "没有用到次数"),
+        ("02.merge_pair", lambda ids, a, b, new: _merge_pair(ids[::-1], b, a, new).flip(0),
+            "从右往左"),
+        ("02.tf_idf", lambda counts: counts * torch.log(len(counts) / (counts != 0).sum(0)), "NaN"),
+        ("02.ppmi", lambda C: torch.relu(torch.log2(C * C.sum() / torch.outer(
+            C.sum(1), C.sum(0)))), "以 2 为底"),
+        ("03.logits_gradient", lambda logits, targets: torch.func.grad(
+            lambda L: F.cross_entropy(L, targets, reduction="sum"))(logits), "除以 n"),
+        ("03.W_1_gradient", lambda x, W_1, b_1, W_2, b_2, t: torch.func.grad(
+            lambda W: F.cross_entropy((x @ W - x @ W_1 + torch.tanh(x @ W_1 + b_1)) @ W_2 + b_2,
+            torch.tensor(t)))(W_1), "漏了激活函数"),
+        ("03.windows", lambda ids, order, bos_id: F.pad(
+            ids, (order - 2, 0), value=bos_id).unfold(1, order - 1, 1), "答案泄露"),
+        ("03.mixture_perplexity", lambda log_p, log_q, weight: math.exp(
+            -torch.lerp(log_q, log_p, weight).mean()), "log P"),
+        ("03.clip_gradients", lambda g_1, g_2, max_norm: torch.cat([torch.renorm(
+            g.reshape(1, -1), 2, 0, max_norm)[0] for g in (g_1, g_2)]), "各自裁剪"),
+        ("03.lstm_cell", lambda x, h, c, W, b: _lstm_cell(x, h, c, *(torch.cat(
+            [v[..., 4:8], v[..., :4], v[..., 8:]], -1) for v in (W, b))), "i 和 f"),
         ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / torch.sqrt(
             x.std(-1, keepdim=True) ** 2 + eps) + b, "d−1"),
         ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / (

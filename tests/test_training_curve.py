@@ -381,18 +381,36 @@ def test_a_wrong_assignment_leaves_the_figure_as_it_was() -> None:
 def test_repr_and_alt_say_the_first_and_the_last_value() -> None:
     figure = TrainingCurve.from_models(["poem_gpt"], references={"5 元": 179.53})
     assert repr(figure) == (
-        "TrainingCurve(runs='poem_gpt', steps='50–6045', loss='7.662 → 3.992', samples=14)"
+        "TrainingCurve(runs='poem_gpt', steps='50–6045', loss='7.7 → 4', samples=14)"
     )
     for part in (
-        "「poem_gpt」的训练损失从第 50 步的 7.662 到第 6045 步的 3.992",
-        "「poem_gpt」的验证损失从第 500 步的 5.054 到第 6045 步的 4.038",
-        "横线「5 元」的困惑度是 179.5",
+        "「poem_gpt」的训练损失从第 50 步的 7.7 到第 6045 步的 4；",
+        "「poem_gpt」的验证损失从第 500 步的 5.1 到第 6045 步的 4；",
+        "横线「5 元」的困惑度是 180。",
         "14 处存下的样本",
     ):
         assert part in figure.alt
     figure.step = 500
     assert repr(figure).endswith("samples=14)")
     assert TrainingCurve({"甲": ramp()}, alt="一条下降的曲线。").alt == "一条下降的曲线。"
+
+
+def test_texts_have_two_digits_so_that_another_cpu_says_the_same() -> None:
+    """nbval compares repr and alt text; trained numbers agree in about two digits."""
+
+    def texts(factor: float) -> tuple[str, str]:
+        rows = [
+            {"step": 1, "loss": 123.4 * factor, "validation_loss": 9876.0 * factor},
+            {"step": 2, "loss": 0.001234 * factor, "validation_loss": 5.432 * factor},
+        ]
+        figure = TrainingCurve({"甲": rows}, references={"线": 181.6 * factor})
+        return repr(figure), figure.alt
+
+    assert texts(1.0) == texts(1.001) == texts(0.999)
+    said, alt = texts(1.0)
+    assert "loss='120 → 0.0012'" in said
+    numbers = re.findall(r"(?:步的|困惑度是) ([\d. ]*\d)", alt)
+    assert numbers == ["120", "0.0012", "9 900", "5.4", "180"]
 
 
 def test_picture_is_the_same_again_and_follows_the_state() -> None:

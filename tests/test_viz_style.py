@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 
 from lmlib import viz
 from lmlib.viz import style
-from lmlib.viz.labels import count, probability, text_width, wrapped
+from lmlib.viz.labels import count, plain, probability, text_width, wrapped
 
 HARD = "你好，√d_k ⊤ Qᵀ xᵢ₁ₖ −1 → × σ"
 
@@ -156,6 +156,10 @@ def test_numbers_are_written_as_the_book_writes_them() -> None:
     assert [probability(p) for p in (1, 0.97123, 1e-4, 3.14e-9, 0)] == [
         "1", "0.971", "0.0001", "3.1e−09", "0",
     ]  # fmt: skip
+    assert [plain(x, 2) for x in (123.4, 9_960, 3.96, 12e6, -0.0512, 3e-7, 0)] == [
+        "120", "10 000", "4", "12 000 000", "−0.051", "0.0000003", "0",
+    ]  # fmt: skip
+    assert [plain(x) for x in (1 / 3, 2.0, 1000.25)] == ["0.3333333333", "2", "1 000.25"]
 
 
 def test_titles_break_where_chinese_may_break() -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from lmlib.viz.display import BookFigure, new_figure
 from lmlib.viz.inputs import as_array, as_labels
 from lmlib.viz.labels import count, probability
+from lmlib.viz.scales import set_scales
 from lmlib.viz.style import ACCENT, FONT_SIZE, LINE_STYLES, MUTED, PALETTE, SMALL
 
 
@@ -132,8 +133,7 @@ def plot_curves(
     for name, height in (baselines or {}).items():
         axes.axhline(height, color=MUTED, linewidth=1.0, linestyle=(0, (3, 2)))
         ends.append((float(height), name, MUTED))
-    axes.set_xscale("log" if log_x else "linear")
-    axes.set_yscale("log" if log_y else "linear")
+    set_scales(axes, log_x=log_x, log_y=log_y)
     axes.margins(x=0.01)
     axes.grid(axis="y")
     axes.set_xlabel(x_label, size=SMALL)

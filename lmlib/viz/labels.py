@@ -1,6 +1,7 @@
 """Words and numbers as a figure can show them."""
 
 import unicodedata
+from decimal import Decimal
 from functools import lru_cache
 
 from matplotlib import font_manager
@@ -43,6 +44,16 @@ def _drawable() -> frozenset[int]:
 def count(number: int) -> str:
     """Return a whole number with its thousands set apart: 10 000."""
     return f"{number:,}".replace(",", " ")
+
+
+def plain(value: float, digits: int = 10) -> str:
+    """Return a finite number to so many significant digits, never with an exponent.
+
+    >>> plain(3.992, 2), plain(123.4, 2), plain(0.00002), plain(1e6)
+    ('4', '120', '0.00002', '1 000 000')
+    """
+    text = f"{Decimal(f'{value:.{digits}g}'):,f}"
+    return text.replace(",", " ").replace("-", "−")
 
 
 def probability(value: float) -> str:

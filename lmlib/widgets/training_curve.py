@@ -14,11 +14,13 @@ import traitlets
 
 from lmlib import assets, viz
 from lmlib.viz.display import new_figure
-from lmlib.viz.labels import printable, wrapped
+from lmlib.viz.labels import plain, printable, wrapped
+from lmlib.viz.scales import set_scales
 from lmlib.viz.style import INK, LINE_STYLES, MUTED, PAGE_WIDTH, SMALL
 from lmlib.widgets.base import LiveFigure
 
 MAX_POINTS = 600
+DIGITS = 2  # in texts: what was trained on another CPU agrees in so many
 MARKERS = "os^DvP"
 AXES = {"step": "训练步数（步）", "tokens": "读过的词元（个）", "seconds": "训练用时（秒）"}
 MEASURES = {"loss": "损失（奈特）", "perplexity": "困惑度"}
@@ -205,7 +207,7 @@ class TrainingCurve(LiveFigure):
         return {
             "runs": " / ".join(run["name"] for run in self.runs),
             "steps": " / ".join(f"{run['step'][0]}–{run['step'][-1]}" for run in self.runs),
-            "loss": " / ".join(f"{first[1]:.4g} → {last[1]:.4g}" for first, last in ends),
+            "loss": " / ".join(" → ".join(plain(loss, DIGITS) for _, loss in e) for e in ends),
             "samples": len(self.samples),
         }
 
@@ -235,8 +237,7 @@ class TrainingCurve(LiveFigure):
             end = axes.text(0.94, height, name, transform=axes.get_yaxis_transform())
             end.set(ha="right", va="bottom", size=SMALL, color=MUTED)
         axes.axvline(_place(self.runs[self.run], self.axis, self.step), color=INK, linewidth=0.8)
-        scales = ["log" if log else "linear" for log in (self.log_x, self.log_y)]
-        axes.set(xscale=scales[0], yscale=scales[1])
+        set_scales(axes, log_x=self.log_x, log_y=self.log_y)
         axes.set_xlabel("\n".join(caption), size=SMALL, linespacing=1.35, loc="left")
         name = {**MEASURES, **self.labels}.get(self.measure, f"验证 {self.measure[11:]}")
         axes.set_title(name, size=SMALL, color=MUTED)
@@ -390,8 +391,8 @@ def _default_alt(runs: list[Any], pages: list[Any], references: list[Any]) -> st
     for run in runs:
         for column, word in (("loss", "训练损失"), ("validation_loss", "验证损失")):
             if ends := _ends(run, column):
-                first, last = (f"第 {step} 步的 {value:.4g}" for step, value in ends)
+                first, last = (f"第 {step} 步的 {plain(value, DIGITS)}" for step, value in ends)
                 parts.append(f"「{run['name']}」的{word}从{first} 到{last}")
-    parts += [f"横线「{name}」的困惑度是 {value:.4g}" for name, value in references]
+    parts += [f"横线「{name}」的困惑度是 {plain(value, DIGITS)}" for name, value in references]
     texts = f"，以及 {len(pages)} 处存下的样本里模型写了什么" if pages else ""
     return f"可操作的训练曲线：{'；'.join(parts)}。拖动光标，看每一步的数{texts}。"
