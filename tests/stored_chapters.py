@@ -1,4 +1,4 @@
-"""The chapters as they are stored, for the tests that read them."""
+"""The notebooks as they are stored, for the tests that read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
+# The others, without a number, are pages of the appendix.
+CHAPTERS = [path for path in NOTEBOOKS if path.stem[:2].isdecimal()]
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 

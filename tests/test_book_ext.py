@@ -287,7 +287,10 @@ def test_state_and_source_are_classic_scripts(book: Path, tmp_path: Path) -> Non
 
 def test_source_is_the_one_that_the_kernel_uses() -> None:
     base = importlib.import_module("lmlib.widgets.base")
-    for name in ("attention_heatmap", "forward_pass"):
+    widgets = importlib.import_module("lmlib.widgets")
+    names = {getattr(widgets, name).figure_name for name in widgets.__all__}
+    assert len(names) == len(widgets.__all__) >= 5
+    for name in names:
         for suffix in (".js", ".css"):
             assert figures.read_source(base.STATIC, name, suffix) == base.source(name, suffix)
 

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 import nbformat
-from stored_chapters import CHAPTERS, cells, each_chapter, read
+from stored_chapters import NOTEBOOKS, cells, each_chapter, each_notebook, read
 
 from tools import notebooks
 
@@ -19,28 +19,28 @@ def outputs(path: pathlib.Path) -> list[Any]:
 
 
 def test_there_are_chapters() -> None:
-    assert CHAPTERS
+    assert NOTEBOOKS
 
 
-@each_chapter
+@each_notebook
 def test_is_stored_in_canonical_form(path: pathlib.Path) -> None:
     assert notebooks.main(["--tidy-check", str(path)]) == 0
 
 
-@each_chapter
+@each_notebook
 def test_was_run_top_to_bottom_without_complaint(path: pathlib.Path) -> None:
     counts = [cell.execution_count for cell in cells(path, "code")]
     assert counts == list(range(1, len(counts) + 1))
     assert [o for o in outputs(path) if o.output_type == "error" or o.get("name") == "stderr"] == []
 
 
-@each_chapter
+@each_notebook
 def test_cells_are_short(path: pathlib.Path) -> None:
     long = {c.id: n for c in cells(path, "code") if (n := len(c.source.splitlines())) > 30}
     assert long == {}
 
 
-@each_chapter
+@each_notebook
 def test_every_picture_has_a_chinese_alt_text(path: pathlib.Path) -> None:
     pictures = [o for o in outputs(path) if "image/png" in o.get("data", {})]
     assert pictures
@@ -50,7 +50,7 @@ def test_every_picture_has_a_chinese_alt_text(path: pathlib.Path) -> None:
         assert any("\u4e00" <= character <= "\u9fff" for character in alt)
 
 
-@each_chapter
+@each_notebook
 def test_no_output_is_switched_off(path: pathlib.Path) -> None:
     for cell in cells(path, "code"):
         assert "nbval-ignore-output" not in cell.metadata.get("tags", [])

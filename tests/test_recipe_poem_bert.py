@@ -254,8 +254,10 @@ def test_drafts_show_the_best_in_the_text(
 
 
 def test_examples_have_no_padding(model: BertForPreTraining, tokenizer: CharTokenizer) -> None:
-    for (ids,), text in zip(poem_bert.examples(tokenizer), poem_bert.FILLINGS, strict=True):
-        assert int((ids == MASK).sum()) == text.count("[MASK]") > 0
+    examples = poem_bert.examples(tokenizer)
+    assert len(examples) > 80
+    for (ids,) in examples[::20]:
+        assert int((ids == MASK).sum()) == 1
         assert not (ids == 0).any()
         assert model(ids).mlm_logits.shape[:2] == ids.shape
 

@@ -230,6 +230,16 @@ def drafts(model: BertForPreTraining, tokenizer: Tokenizer) -> list[str]:
 # ------------------------------------------------------------------ measuring
 
 
+def question(cloze: Cloze) -> list[int]:
+    """The couplet of a cloze as the model reads it, [MASK] in place of the answer.
+
+    Args:
+        cloze: from `clozes`.
+    """
+    couplet, place = cloze
+    return framed([*couplet[:place], MASK, *couplet[place + 1 :]])[0]
+
+
 @torch.inference_mode()
 def cloze_quality(model: BertForPreTraining, asked: Sequence[Cloze]) -> Quality:
     """How well the model guesses.
@@ -240,12 +250,8 @@ def cloze_quality(model: BertForPreTraining, asked: Sequence[Cloze]) -> Quality:
     """
     rows = []
     for numbers in chunks([len(couplet) for couplet, _ in asked]):
-        hidden = [
-            [*couplet[:place], MASK, *couplet[place + 1 :]]
-            for couplet, place in (asked[i] for i in numbers)
-        ]
         places = [[asked[i].place + 1] for i in numbers]  # behind [CLS]
-        rows.append(masked_log_probs(model, [framed(ids)[0] for ids in hidden], places))
+        rows.append(masked_log_probs(model, [question(asked[i]) for i in numbers], places))
     return quality(torch.cat(rows), asked)
 
 
@@ -283,8 +289,9 @@ def check(model: BertForPreTraining, tokenizer: Tokenizer) -> float:
 
 
 def examples(tokenizer: Tokenizer) -> list[tuple[Tensor]]:
-    """`FILLINGS`, as ``tokenizer`` makes the model read them."""
-    return [(torch.tensor([framed(encode(tokenizer, text))[0]]),) for text in FILLINGS]
+    """The masked couplets of 40 Tang poems, as ``tokenizer`` makes the model read them."""
+    asked = clozes(tokenizer, load_poems("tang").validation[:40])
+    return [(torch.tensor([question(cloze)]),) for cloze in asked]
 
 
 def card_of(

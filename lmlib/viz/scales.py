@@ -80,5 +80,5 @@ def _power(value: float) -> str:
     formula = rf"\mathdefault{{10^{{{int(power)}}}}}"
     if float(mantissa) == 1:
         return f"${formula}$"
-    # The sign of multiplication is taken from the fonts of formulas.
-    return rf"$\mathdefault{{{plain(float(mantissa))}}}\mathrm{{\times}}{formula}$"
+    # The sign of multiplication stands outside of it, in the font of formulas.
+    return rf"$\mathdefault{{{plain(float(mantissa))}}}\times{formula}$"

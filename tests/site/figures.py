@@ -32,7 +32,7 @@ def saved_figures(chapter: str, name: str) -> list[tuple[str, dict[str, Any]]]:
                 continue
             model = models[view["model_id"]]
             traits = dict(model["state"])
-            for buffer in model["buffers"]:
+            for buffer in model.get("buffers", []):
                 (trait,) = buffer["path"]
                 traits[trait] = base64.b64decode(buffer["data"])
             found.append((view["model_id"], traits))
