@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmlib.bert import BertConfig, BertForPreTraining
+from lmlib.bert import BertForPreTraining
 from lmlib.recipes import _review_halves as halves
+from lmlib.recipes import review_bert
 from lmlib.recipes._review_data import CLS, MASK, PAD, SEP, train_tokenizer
 from lmlib.training import Batches, TrainConfig, evaluate, train
 
 TOKENIZER = train_tokenizer(["天地玄黄宇宙洪荒日月盈昃辰宿列张，。！"], 1)
-TINY = BertConfig(
+TINY = replace(
+    review_bert.MODEL,
     vocab_size=TOKENIZER.vocab_size,
     d_model=32,
     num_layers=1,
     num_heads=2,
     d_ff=64,
     max_seq_len=40,
-    num_segments=1,
-    dropout=0.0,
-    pad_id=PAD,
-    cls_id=CLS,
-    sep_id=SEP,
-    mask_id=MASK,
 )
 TEXTS = [c * 9 + "，" + c * 9 + "。" for c in "天地玄黄宇宙洪荒日月盈昃辰宿列张"]
 

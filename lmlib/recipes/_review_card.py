@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from lmlib.datasets import Review, Splits
-from lmlib.recipes._curves import csv_text, json_text, write_whole
-from lmlib.recipes._run import Fit, Options
+from lmlib.recipes._curves import json_text, write_whole
+from lmlib.recipes._run import Fit, Options, write_curves
 
 METHODS = ("tfidf", "scratch", "pretrained", "e5")
 
@@ -103,10 +103,7 @@ def publish(
     }
     output = options.output
     write_whole(output / "curve.csv", text.getvalue())
-    write_whole(output / "log.csv", csv_text([(fitted.stage, fitted.rows) for fitted in fits]))
-    write_whole(
-        output / "samples.json", json_text([page for fitted in fits for page in fitted.samples])
-    )
+    write_curves(output, fits)
     write_whole(output / "README.md", readme(card))
     write_whole(output / "card.json", json_text(card))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lmlib.bert import BertModel, MaskingCollator
 from lmlib.datasets import Review, split_sentences
 from lmlib.tokenizers import CharTokenizer
 
@@ -70,6 +71,30 @@ def pretraining_sequences(
         if current:
             sequences.append([CLS, *current, SEP])
     return sequences
+
+
+def masking(tokenizer: CharTokenizer, rate: float) -> MaskingCollator:
+    """Masks characters, and no special token.
+
+    Args:
+        tokenizer: from `train_tokenizer`.
+        rate: share of the characters to predict.
+    """
+    specials = (PAD, CLS, SEP, UNK)
+    return MaskingCollator(tokenizer.vocab_size, MASK, specials, rate=rate, pad_id=PAD)
+
+
+def mean_hidden(bert: BertModel, token_ids: Tensor, pad_id: int = PAD) -> Tensor:
+    """The mean of the last hidden states over what is no padding: (batch, d_model).
+
+    Args:
+        bert: the model.
+        token_ids: (batch, n), padding behind.
+        pad_id: what they are filled up with; the model's.
+    """
+    mask = (token_ids != pad_id).unsqueeze(-1)  # (batch, n, 1)
+    hidden = bert(token_ids).hidden.masked_fill(~mask, 0.0)  # (batch, n, d_model)
+    return hidden.sum(dim=1) / mask.sum(dim=1)
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Tensor:

@@ -15,9 +15,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from lmlib.bert import BertForPreTraining, MaskingCollator
-from lmlib.recipes._review_data import CLS, MASK, PAD, SEP, UNK, review_ids
-from lmlib.recipes._review_tuning import mean_hidden
+from lmlib.bert import BertForPreTraining
+from lmlib.recipes._review_data import masking, mean_hidden, review_ids
 from lmlib.tokenizers import CharTokenizer
 from lmlib.training import Loss, summed_cross_entropy
 
@@ -67,9 +66,7 @@ class HalvesCollator:
 
     def __init__(self, tokenizer: CharTokenizer) -> None:
         self.tokenizer = tokenizer
-        self.masking = MaskingCollator(
-            tokenizer.vocab_size, MASK, (PAD, CLS, SEP, UNK), rate=MASKED, pad_id=PAD
-        )
+        self.masking = masking(tokenizer, MASKED)
 
     def __call__(
         self, texts: Sequence[str], *, generator: torch.Generator

@@ -16,7 +16,7 @@ from lmlib.bert import BertConfig, BertModel
 from lmlib.datasets import Splits
 from lmlib.recipes._baselines import Score
 from lmlib.recipes._curves import json_text, write_whole
-from lmlib.recipes._review_data import PAD, collate_labelled, evaluation_batches
+from lmlib.recipes._review_data import collate_labelled, evaluation_batches, mean_hidden
 from lmlib.training import (
     Batches,
     LengthBatches,
@@ -91,18 +91,6 @@ class ReviewClassifier(nn.Module):
             logits (batch, 2), of bad and good.
         """
         return self.classifier(self.dropout(mean_hidden(self.bert, token_ids)))
-
-
-def mean_hidden(bert: BertModel, token_ids: Tensor) -> Tensor:
-    """The mean of the last hidden states over what is no padding: (batch, d_model).
-
-    Args:
-        bert: the model.
-        token_ids: (batch, n), <pad> behind.
-    """
-    mask = (token_ids != PAD).unsqueeze(-1)  # (batch, n, 1)
-    hidden = bert(token_ids).hidden.masked_fill(~mask, 0.0)  # (batch, n, d_model)
-    return hidden.sum(dim=1) / mask.sum(dim=1)
 
 
 def fine_tune(

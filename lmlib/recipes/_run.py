@@ -56,6 +56,7 @@ __all__ = [
     "fit",
     "models_folder",
     "publish",
+    "write_curves",
 ]
 
 
@@ -275,6 +276,19 @@ def as_shipped(model: nn.Module, dtype: str = "float16") -> Any:
     return shipped
 
 
+def write_curves(output: Path, fits: Sequence[Fit]) -> None:
+    """Write log.csv and samples.json: the learning curves and what was written on the way.
+
+    Args:
+        output: the folder.
+        fits: the stages of a training, in order.
+    """
+    write_whole(output / "log.csv", csv_text([(fitted.stage, fitted.rows) for fitted in fits]))
+    write_whole(
+        output / "samples.json", json_text([page for fitted in fits for page in fitted.samples])
+    )
+
+
 def publish(
     options: Options,
     model: nn.Module,
@@ -344,10 +358,7 @@ def publish(
     }
     if not world.is_main:
         return
-    write_whole(output / "log.csv", csv_text([(fitted.stage, fitted.rows) for fitted in fits]))
-    write_whole(
-        output / "samples.json", json_text([page for fitted in fits for page in fitted.samples])
-    )
+    write_curves(output, fits)
     for name, text in (files or {}).items():
         write_whole(output / name, text)
     write_whole(output / "README.md", render(content))

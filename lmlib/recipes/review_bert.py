@@ -20,14 +20,14 @@ They stay in the work folder, as a model to be loaded by `lmlib.pretrained.load_
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lmlib.bert import BertConfig, BertForPreTraining, MaskingCollator, bert_loss
+from lmlib.bert import BertConfig, BertForPreTraining, bert_loss
 from lmlib.datasets import Review, Splits, label_subset, load_news, load_reviews
 from lmlib.pretrained import save_pretrained
 from lmlib.recipes._baselines import Score, e5_vectors, logistic_on, tfidf
@@ -37,8 +37,8 @@ from lmlib.recipes._review_data import (
     MASK,
     PAD,
     SEP,
-    UNK,
     labelled,
+    masking,
     pretraining_sequences,
     train_tokenizer,
 )
@@ -149,9 +149,7 @@ def pretrain(
         news: likewise.
     """
     shape = replace(MODEL, vocab_size=tokenizer.vocab_size)
-    mask = MaskingCollator(
-        tokenizer.vocab_size, MASK, (PAD, CLS, SEP, UNK), rate=MASK_RATE, pad_id=PAD
-    )
+    mask = masking(tokenizer, MASK_RATE)
 
     def sequences(part: str, times: int) -> list[list[int]]:
         texts = [review.text for review in getattr(reviews, part)] * times
@@ -159,10 +157,6 @@ def pretrain(
 
     read, held_out = sequences("train", REVIEWS_READ), sorted(sequences("validation", 1), key=len)
     batches = LengthBatches(read, BATCH_TOKENS, seed=SEED, collate=mask)
-    generator = torch.Generator().manual_seed(0)
-    evaluation = [
-        mask(held_out[i : i + 64], generator=generator) for i in range(0, len(held_out), 64)
-    ]
     torch.manual_seed(SEED)
     model = BertForPreTraining(shape).to(options.device)
     fitted = fit(
@@ -171,7 +165,7 @@ def pretrain(
         batches,
         PRETRAINING,
         loss_fn=bert_loss,
-        evaluate_on=evaluation,
+        evaluate_on=fixed_batches(mask, held_out),
         sample=lambda model: fill_in(model, tokenizer),
         stage="pretraining",
     )
@@ -225,18 +219,26 @@ def match_halves(
         sorted(divisible(review.text for review in part), key=len)
         for part in (reviews.train, reviews.validation)
     )
-    generator = torch.Generator().manual_seed(0)
     return fit(
         options,
         model,
         LengthBatches(read, HALVES_TOKENS, seed=SEED, collate=collate),
         MATCHING,
         loss_fn=halves_loss,
-        evaluate_on=[
-            collate(held_out[i : i + 64], generator=generator) for i in range(0, len(held_out), 64)
-        ],
+        evaluate_on=fixed_batches(collate, held_out),
         stage="matching",
     )
+
+
+def fixed_batches(collate: Callable[..., Any], examples: Sequence[Any]) -> list[Any]:
+    """Batches of 64 for an evaluation, the same each time.
+
+    Args:
+        collate: of a list of examples and a ``generator``.
+        examples: in the order of their length.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return [collate(examples[i : i + 64], generator=generator) for i in range(0, len(examples), 64)]
 
 
 # ------------------------------------------------------------------ the curve
