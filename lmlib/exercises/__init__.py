@@ -17,7 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lmlib.exercises import chapter_01, chapter_02, chapter_03, chapter_05
+from lmlib.exercises import (
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+    chapter_06,
+)
 from lmlib.exercises._grading import Exercise, Mistake, judge
 
 __all__ = ["EXERCISES", "Exercise", "Mistake", "check", "grade"]
@@ -26,7 +33,9 @@ EXERCISES: dict[str, Exercise] = {
     **chapter_01.EXERCISES,
     **chapter_02.EXERCISES,
     **chapter_03.EXERCISES,
+    **chapter_04.EXERCISES,
     **chapter_05.EXERCISES,
+    **chapter_06.EXERCISES,
 }
 """All exercises of the book by name, e.g. ``"05.layer_norm"``: chapter, then task."""
 
