@@ -31,6 +31,8 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $@
 
 book: $(STAMP) ## build the site in _build/html (sets up .venv by itself)
+	@# Sphinx writes a page again when its source changes, not when its neighbours in the book do.
+	@if [ _toc.yml -nt $(HTML)/index.html ] || [ _config.yml -nt $(HTML)/index.html ]; then rm -rf _build; fi
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going --quiet
 	@echo "The book is built: $(HTML)/index.html (make serve shows it)"
 
@@ -48,7 +50,7 @@ nbval: $(STAMP) ## run every chapter and compare every text output with the stor
 	$(NBVAL) -q
 
 site: book ## operate the built site in a real browser
-	$(ONE_THREAD) $(PY) -m pytest -q -n 2 --dist loadfile tests/site
+	$(ONE_THREAD) $(PY) -m pytest -q -n 2 --dist worksteal tests/site
 
 test-portable: $(STAMP) ## the chapters once more, with the arithmetic of another CPU type
 	$(PORTABLE) $(NBVAL) -q

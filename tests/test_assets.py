@@ -24,13 +24,14 @@ def test_no_path_leads_out_of_the_folder() -> None:
 
 
 def shipped() -> list[str]:
-    """Every file, and every model's folder, whose files stand for one thing."""
+    """Every file, and the folder of every model and experiment, whose files stand for one thing."""
     root = assets.path()
     ours = {root / "__init__.py", root / "README.md", root / "fonts" / "OFL.txt"}
     files = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     paths = [path.relative_to(root) for path in files if path not in ours]
+    folders = ("models", "experiments")
     return sorted(
-        {f"models/{p.parts[1]}/" if p.parts[0] == "models" else p.as_posix() for p in paths}
+        {"/".join(p.parts[:2]) + "/" if p.parts[0] in folders else p.as_posix() for p in paths}
     )
 
 

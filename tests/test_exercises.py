@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import exercise_answers
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,12 +50,6 @@ def test_no_two_mistakes_share_a_sentence(name: str) -> None:
 
 def _layer_norm(x, weight, bias, eps):
     return nn.functional.layer_norm(x, (x.shape[-1],), weight, bias, eps)
-
-
-def _causal_head(x, W_Q, W_K, W_V):
-    return nn.functional.scaled_dot_product_attention(
-        (x @ W_Q)[None], (x @ W_K)[None], (x @ W_V)[None], is_causal=True
-    )[0]
 
 
 def _shift_right(target, bos_id):
@@ -160,31 +155,13 @@ def _lstm_cell(x, h, c, W, b):
         ("03.clip_gradients", _clip_gradients),
         ("03.lstm_cell", _lstm_cell),
         ("05.layer_norm", _layer_norm),
-        ("05.causal_head", _causal_head),
         ("05.shift_right", _shift_right),
         ("05.parameter_count", _parameter_count),
+        *exercise_answers.RIGHT,
     ],
 )  # fmt: skip
 def test_an_independent_solution_passes(name: str, answer: Callable[..., Any]) -> None:
     assert grade(name, answer) is None
-
-
-def _mask_after_softmax(x, W_Q, W_K, W_V):
-    Q, K = x @ W_Q, x @ W_K
-    weights = torch.softmax(Q @ K.T / math.sqrt(Q.shape[1]), dim=-1)
-    return torch.tril(weights) @ (x @ W_V)
-
-
-def _by_d_model(x, W_Q, W_K, W_V):
-    scores = (x @ W_Q) @ (x @ W_K).T / math.sqrt(x.shape[1])
-    hidden = torch.ones_like(scores).triu(1).bool()
-    return scores.masked_fill(hidden, -1e9).softmax(-1) @ (x @ W_V)
-
-
-def _columns(x, W_Q, W_K, W_V):
-    scores = (x @ W_Q) @ (x @ W_K).T / math.sqrt(W_Q.shape[1])
-    hidden = torch.ones_like(scores).triu(1).bool()
-    return scores.masked_fill(hidden, -math.inf).softmax(dim=0) @ (x @ W_V)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +203,11 @@ def _columns(x, W_Q, W_K, W_V):
             x.std(-1, keepdim=True) + eps) + b, "两处"),
         ("05.layer_norm", lambda x, w, b, eps: _layer_norm(x.mT, torch.ones(x.shape[-2]),
             torch.zeros(x.shape[-2]), eps).mT * w + b, "轴错了"),
-        ("05.causal_head", _by_d_model, "√d_model"),
-        ("05.causal_head", _mask_after_softmax, "softmax 之后"),
-        ("05.causal_head", _columns, "轴错了"),
         ("05.shift_right", lambda target, bos_id: target.clone(), "没有右移"),
         ("05.shift_right", lambda target, bos_id: torch.roll(target, 1, dims=1), "roll"),
         ("05.parameter_count", lambda v, d, f, m, n: 3 * v * d + _parameter_count(v, d, f, m, n)
             - v * d, "三次"),
+        *exercise_answers.WRONG,
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_understood(name: str, answer: Callable[..., Any], part: str) -> None:

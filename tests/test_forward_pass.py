@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 import traitlets
 
+from lmlib.assets import path
+from lmlib.pretrained import load_pretrained, load_tokenizer
 from lmlib.trace import Trace, trace
 from lmlib.transformer import Transformer, TransformerConfig
 from lmlib.widgets import ForwardPass
@@ -204,3 +207,69 @@ def test_notebook_output() -> None:
     assert metadata["image/png"]["alt"] == figure.alt
     assert "「你 好 世 界」" in figure.alt
     assert figure.png() == figure.png()
+
+
+# ------------------------------------------------------------------ the reader's own sentence
+
+
+def shipped(source: str = "你好", target: list[int] | None = None, **edited: Any) -> Trace:
+    """A trace of the model hello_world, or of one with another config, which copies."""
+    folder = path("models", "hello_world")
+    model: Any = load_pretrained(folder)
+    ids = load_tokenizer(folder).encode(source)
+    if edited:
+        model = Transformer(dataclasses.replace(model.config, **edited))
+    target = [*ids, model.config.eos_id] if target is None else target
+    return trace(model, torch.tensor([ids]), target=torch.tensor([target]))
+
+
+def test_a_shipped_model_lets_the_reader_type() -> None:
+    tokenizer = load_tokenizer(path("models", "hello_world"))
+    figure = ForwardPass(shipped(), tokenizer, model="hello_world")
+    assert figure.model == "hello_world"
+    assert "可以换一句话" in figure.alt
+    state = figure.get_state()
+    assert len(state["data"]) < 40_000  # what the trace ships, and no weights
+    without = ForwardPass(shipped(), tokenizer)
+    assert without.model == ""
+    assert "换一句话" not in without.alt
+    assert without.get_state()["data"] == state["data"]
+
+
+def test_another_model_than_the_traced_one_is_refused() -> None:
+    tokenizer = load_tokenizer(path("models", "hello_world"))
+    vocab = list(tokenizer.vocab)
+    with pytest.raises(ValueError, match=r"model must be one of hello_world.*, got 'lost'"):
+        ForwardPass(shipped(), vocab, model="lost")
+    for name, steps in (("poem_gpt", shipped()), ("hello_world", shipped(d_ff=8))):
+        with pytest.raises(ValueError, match="model must be the network that is traced, but"):
+            ForwardPass(steps, vocab, model=name)
+    with pytest.raises(ValueError, match="vocab must be that of the model 'hello_world'"):
+        ForwardPass(shipped(), [*vocab[:-2], vocab[-1], vocab[-2]], model="hello_world")
+
+
+def test_a_trace_that_cannot_be_typed_over_is_refused() -> None:
+    tokenizer = load_tokenizer(path("models", "hello_world"))
+    folder = path("models", "hello_world")
+    model: Any = load_pretrained(folder)
+    source = torch.tensor([[4, 5]])
+    cases = [
+        trace(model, source, torch.tensor([[1, 4]])),  # no target
+        trace(model, source, torch.tensor([[1, 5]]), target=torch.tensor([[4, 2]])),
+        trace(model, torch.tensor([[4, 0]]), target=torch.tensor([[4, 2]])),
+        trace(model, source, target=torch.tensor([[4, 2, 0]])),
+    ]
+    for steps in cases:
+        with pytest.raises(ValueError, match="traces must have a target, shifted right, and no"):
+            ForwardPass(steps, tokenizer, model="hello_world")
+    with pytest.raises(ValueError, match=r"target of at least 2 tokens, got \[2\]"):
+        ForwardPass(shipped(target=[2]), tokenizer, model="hello_world")
+
+
+def test_the_chain_is_drawn_with_plain_numbers() -> None:
+    """matplotlib's own labels of a logarithmic axis are formulas, without a × of the book's."""
+    figure = ForwardPass({"前": walk(0), "后": walk(1)}, VOCAB)._draw()
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
+    assert labels
+    assert not any("times" in label for label in labels)

@@ -186,6 +186,27 @@ def test_shared_script_declares_only_prefixed_names() -> None:
             assert re.match(r"(function|const) nl[A-Z]\w*", line), f"{file.name}: {line}"
 
 
+def test_engine_declares_only_prefixed_names() -> None:
+    files = sorted(STATIC.glob("model*.js"))
+    assert len(files) >= 6
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line[:1] in ("", " ", "}", "]", ")", "/"):
+                continue
+            pattern = r"(async )?(function|const) (lm[A-Z]\w*|LM_[A-Z_]+)"
+            assert re.match(pattern, line), f"{file.name}: {line}"
+
+
+def test_a_figure_gets_the_engine_if_it_asks_for_it() -> None:
+    for suffix, part in ((".js", "function lmNetwork("), (".css", ".lm-loader {")):
+        for name, needs in (("forward_pass", True), ("attention_heatmap", False)):
+            text = source(name, suffix)
+            assert text.count(part) == needs
+    text = source("forward_pass", ".js")
+    common, engine = text.index("function nlSoftmax("), text.index("function lmReadPacked(")
+    assert common < engine < text.index("function fpRender(")
+
+
 def test_stub_says_what_to_do() -> None:
     assert len(STUB_ESM.encode()) < 300
     assert "运行这一格" in STUB_ESM

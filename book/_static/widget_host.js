@@ -5,6 +5,7 @@
 // data-model data-version>` around a picture. When it comes near the screen, two more classic
 // scripts are loaded: one calls `nlFigures.addSource` with the figure's JavaScript, the other
 // `nlFigures.addState` with its saved state. The source becomes a module by way of a blob URL.
+// The weights of the book's models come the same way, in parts, when a figure asks for them.
 "use strict";
 
 /** The part of a Jupyter widget model that figures use: traits with change events. */
@@ -89,6 +90,11 @@ class NlHost {
     this._sources = new Map();
     this._models = new Map();
     this._modules = new Map();
+    this._weights = new Map(); // name of a network → promise of its bytes
+    this._parts = new Map(); // file → bytes
+    this._watchers = new Map(); // name of a network → who wants to hear how much of it has come
+    this._index = null;
+    this._indexVersion = "";
   }
 
   addState(id, saved) {
@@ -99,8 +105,58 @@ class NlHost {
     this._sources.set(name, source);
   }
 
+  /** Which networks there are: name → { bytes, parts: [file] }. */
+  addModels(index) {
+    this._index = index;
+  }
+
+  addModelPart(file, base64) {
+    this._parts.set(file, new Uint8Array(nlDecode(base64).buffer));
+  }
+
+  /**
+   * The packed bytes of the network called `name`, an ArrayBuffer that all figures share.
+   * `onProgress` hears what share of it has come. After a failure another call goes on from there.
+   */
+  async loadModel(name, onProgress = () => {}) {
+    const watchers = this._watchers.get(name) ?? new Set();
+    this._watchers.set(name, watchers.add(onProgress));
+    const tell = (share) => watchers.forEach((watcher) => watcher(share));
+    try {
+      return await nlOnce(this._weights, name, () => this._readWeights(name, tell));
+    } finally {
+      watchers.delete(onProgress);
+    }
+  }
+
+  async _readWeights(name, tell) {
+    const folder = `${this._base}models/`;
+    tell(0);
+    if (!this._index) await this._load("script", `${folder}index.js?v=${this._indexVersion}`);
+    const entry = this._index?.[name];
+    if (!entry) throw new Error(`${folder}index.js names no model ${name}`);
+    const missing = () => entry.parts.filter((file) => !this._parts.has(file));
+    const loads = missing().map(async (file) => {
+      await this._load("script", folder + file);
+      tell(1 - missing().length / entry.parts.length);
+    });
+    // All of them, so that one failure throws away none of the others.
+    const failed = (await Promise.allSettled(loads)).find(({ status }) => status === "rejected");
+    if (failed) throw failed.reason;
+    if (missing().length) throw new Error(`${folder}${missing()[0]} holds no part of ${name}`);
+    const bytes = new Uint8Array(entry.bytes);
+    let at = 0;
+    for (const file of entry.parts) {
+      bytes.set(this._parts.get(file), at);
+      at += this._parts.get(file).length;
+    }
+    for (const file of entry.parts) this._parts.delete(file);
+    return bytes.buffer;
+  }
+
   /** Run the figure of a placeholder in `body`; resolves when it is drawn. */
-  async run({ figure, model, version }, body) {
+  async run({ figure, model, version, models }, body) {
+    if (models) this._indexVersion = models;
     const [module, shared] = await Promise.all([
       nlOnce(this._modules, figure, () => this._module(figure, version)),
       nlOnce(this._models, model, () => this._model(model, version)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from lmlib.attention import causal_mask
 from lmlib.exercises._grading import Exercise, Mistake
 from lmlib.layers import LayerNorm
+from lmlib.positions import RotaryEmbedding
 
 _GENERATOR = torch.Generator().manual_seed(5)
 
@@ -78,85 +80,6 @@ _LAYER_NORM = Exercise(
         Mistake(
             lambda x, w, b, eps: x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * w,
             "这是 RMSNorm：没有减均值，也没有加 bias。",
-        ),
-    ],
-)
-
-
-def _head(
-    x: Tensor,
-    W_Q: Tensor,
-    W_K: Tensor,
-    W_V: Tensor,
-    *,
-    scale: float | None = None,
-    mask: Tensor | None = None,
-    dim: int = -1,
-) -> Tensor:
-    """One causal attention head over row vectors x (n, d_model); the keywords make the mistakes."""
-    query, key = x @ W_Q, x @ W_K
-    if scale is None:
-        scale = query.shape[-1] ** -0.5
-    if mask is None:
-        mask = causal_mask(len(x))
-    scores = (query @ key.T * scale).masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim) @ (x @ W_V)
-
-
-def _without_mask(x: Tensor, W_Q: Tensor, W_K: Tensor) -> Tensor:
-    return (x @ W_Q @ (x @ W_K).T * W_Q.shape[-1] ** -0.5).softmax(-1)
-
-
-def _strict_mask(x: Tensor) -> Tensor:
-    return causal_mask(len(x)).tril(-1)
-
-
-_CAUSAL_HEAD = Exercise(
-    reference=_head,
-    cases=[
-        (_random(5, 12), _random(12, 4), _random(12, 4), _random(12, 3)),
-        (_random(3, 6), _random(6, 2), _random(6, 2), _random(6, 2)),
-    ],
-    mistakes=[
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_Q, W_K, W_V, scale=x.shape[-1] ** -0.5),
-            "缩放用错了维数：除以 √d_k（W_Q 的列数），不是 √d_model（x 的列数）。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_Q, W_K, W_V, scale=1.0),
-            "分数没有缩放：softmax 之前除以 √d_k。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_Q, W_K, W_V, scale=1 / W_Q.shape[-1]),
-            "分数除以了 d_k。要除以它的平方根 √d_k。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_Q, W_K, W_V, dim=0),
-            "softmax 的轴错了：每个查询占一行，一行加起来是 1，所以 dim=-1。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _without_mask(x, W_Q, W_K) @ (x @ W_V),
-            "没有掩码：第 i 行看见了 j > i 的字。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: (_without_mask(x, W_Q, W_K) * causal_mask(len(x))) @ (x @ W_V),
-            "掩码放在了 softmax 之后，权重一行加起来不到 1。先把 j > i 的分数填成 −inf。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_Q, W_K, W_V, mask=_strict_mask(x)),
-            "你的掩码是 j < i：第一行什么也看不见，于是成了 NaN。位置看得见自己，j ≤ i。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_Q, W_K, W_V, mask=_strict_mask(x)).nan_to_num(),
-            "你的掩码是 j < i：位置看不见自己，第一行全是 0。应当 j ≤ i。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_Q, W_K, W_V, mask=causal_mask(len(x)).T),
-            "掩码反了：你让每个位置只看见未来。下三角（j ≤ i）才是看得见的部分。",
-        ),
-        Mistake(
-            lambda x, W_Q, W_K, W_V: _head(x, W_K, W_Q, W_V),
-            "查询和键换了位置：行是查询，列是键，分数是 Q Kᵀ。",
         ),
     ],
 )
@@ -283,10 +206,142 @@ _PARAMETER_COUNT = Exercise(
     ],
 )
 
+
+def _turned(
+    x: Tensor,
+    *,
+    interleaved: bool = False,
+    sign: int = 1,
+    first: int = 0,
+    exponent: float = 2.0,
+    together: bool = False,
+) -> Tensor:
+    """Rows of x (n, d) turned by their positions; the keywords make the mistakes."""
+    n, d = x.shape
+    frequencies = 10000.0 ** (-exponent * torch.arange(d // 2) / d)
+    if together:
+        frequencies = torch.ones(d // 2)
+    angles = sign * (torch.arange(n)[:, None] + first) * frequencies
+    pairs = (-1, 2) if interleaved else (2, -1)
+    axis = -1 if interleaved else -2
+    a, b = x.unflatten(-1, pairs).unbind(axis)
+    turned = [a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()]
+    return torch.stack(turned, dim=axis).flatten(-2)
+
+
+def _rotate_halves(x: Tensor) -> Tensor:
+    return RotaryEmbedding(x.shape[-1])(x)
+
+
+_ROTATE_HALVES = Exercise(
+    reference=_rotate_halves,
+    cases=[(_random(5, 8),), (_random(3, 4),)],
+    mistakes=[
+        Mistake(
+            lambda x: _turned(x, interleaved=True),
+            "你配的是相邻两列 (2l, 2l+1)。这里要前一半与后一半：第 l 列与第 l + d/2 列。",
+        ),
+        Mistake(
+            lambda x: _turned(x, sign=-1),
+            "转反了：新的前一半是 a cos − b sin，不是 a cos + b sin。",
+        ),
+        Mistake(lambda x: _turned(x, first=1), "位置从 0 数起：第 0 行不转。"),
+        Mistake(
+            lambda x: _turned(x, exponent=1.0),
+            "指数少了 2：ω_l = 10000^(−2l/d)，l 从 0 到 d/2 − 1。",
+        ),
+        Mistake(
+            lambda x: _turned(x, together=True),
+            "每一对都转了 m 弧度。第 l 对转 m·ω_l，一对比一对慢。",
+        ),
+        Mistake(lambda x: x, "没有转：第 m 行的第 l 对要转 m·ω_l 弧度。"),
+    ],
+)
+
+_Map = Callable[[Tensor], Tensor]
+
+
+def _pre_norm(x: Tensor, attention: _Map, feed_forward: _Map, norm_1: _Map, norm_2: _Map) -> Tensor:
+    x = x + attention(norm_1(x))
+    return x + feed_forward(norm_2(x))
+
+
+def _one_residual(x: Tensor, f: _Map, g: _Map, norm_1: _Map, norm_2: _Map) -> Tensor:
+    return x + g(norm_2(f(norm_1(x))))
+
+
+def _first_kept(x: Tensor, f: _Map, g: _Map, norm_1: _Map, norm_2: _Map) -> Tensor:
+    return x + g(norm_2(x + f(norm_1(x))))
+
+
+def _residual_normed(x: Tensor, f: _Map, g: _Map, norm_1: _Map, norm_2: _Map) -> Tensor:
+    x = norm_1(x)
+    x = norm_2(x + f(x))
+    return x + g(x)
+
+
+_MIX, _WIDEN = _random(4, 4), _random(6, 6)
+
+
+def _attention(x: Tensor) -> Tensor:
+    """Something that mixes the rows, as attention does."""
+    return _MIX @ x
+
+
+def _feed_forward(x: Tensor) -> Tensor:
+    return torch.relu(x @ _WIDEN)
+
+
+def _norm_1(x: Tensor) -> Tensor:
+    return torch.nn.functional.layer_norm(x, x.shape[-1:])
+
+
+def _norm_2(x: Tensor) -> Tensor:
+    return 2 * _norm_1(x) + 1
+
+
+_PRE_NORM_LAYER = Exercise(
+    reference=_pre_norm,
+    cases=[(3 * _random(4, 6) + 1, _attention, _feed_forward, _norm_1, _norm_2)],
+    mistakes=[
+        Mistake(
+            lambda x, f, g, norm_1, norm_2: (lambda y: norm_2(y + g(y)))(norm_1(x + f(x))),
+            "这是后归一化：先加后归一化。前归一化先归一化再进子层，x + f(LN(x))。",
+        ),
+        Mistake(
+            lambda x, f, g, norm_1, norm_2: g(norm_2(f(norm_1(x)))),
+            "没有残差：每个子层的输出要加回它的输入 x。",
+        ),
+        Mistake(_one_residual, "少了一个残差：注意力的输出也要先加回 x，再进前馈那一半。"),
+        Mistake(_first_kept, "第二个残差加错了：加的是第一个子层之后的 x，不是最初的 x。"),
+        Mistake(
+            _residual_normed,
+            "残差里加的是归一化以后的 x。归一化只在进子层的路上，直路上的 x 原样不动。",
+        ),
+        Mistake(
+            lambda x, f, g, norm_1, norm_2: _pre_norm(x, f, g, norm_1, norm_1),
+            "两个子层各有自己的归一化：前馈前面用 norm_2。",
+        ),
+        Mistake(
+            lambda x, f, g, norm_1, norm_2: _pre_norm(x, g, f, norm_1, norm_2),
+            "次序反了：先注意力，后前馈。",
+        ),
+        Mistake(
+            lambda x, f, g, norm_1, norm_2: (lambda y: y + g(y))(x + f(x)),
+            "没有归一化：进子层之前先过 norm_1、norm_2。",
+        ),
+        Mistake(
+            lambda x, f, g, norm_1, norm_2: x + f(norm_1(x)),
+            "只做了注意力那一半，还有前馈。",
+        ),
+    ],
+)
+
 EXERCISES: dict[str, Exercise] = {
     "05.layer_norm": _LAYER_NORM,
-    "05.causal_head": _CAUSAL_HEAD,
     "05.shift_right": _SHIFT_RIGHT,
     "05.parameter_count": _PARAMETER_COUNT,
+    "05.rotate_halves": _ROTATE_HALVES,
+    "05.pre_norm_layer": _PRE_NORM_LAYER,
 }
 """The exercises of chapter 5, by name."""

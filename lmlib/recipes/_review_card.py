@@ -17,6 +17,16 @@ from lmlib.recipes._run import Fit, Options, write_curves
 
 METHODS = ("tfidf", "scratch", "pretrained", "e5")
 
+NOTES = [
+    "Without the second stage, the matching of halves, pre-training was worth less: with 200 "
+    "labels and the first seed, 72.1 % of the test part were right instead of 74.4 %.",
+    "Masking twice BERT's 15 % of the characters; without dropout in pre-training; the mean of the "
+    "hidden states instead of [CLS], which nothing has taught anything.",
+    "Not tried for want of hours: longer pre-training (its loss was still falling slowly), a wider "
+    "network, both stages at once, masks over whole words.",
+]
+"""What was tried, by hand, before the runs of the curve."""
+
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard deviation over the seeds: "metrics" of the card.
@@ -42,6 +52,34 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                         f"standard deviation {deviation:.2f}",
                     }
                 )
+    return found
+
+
+def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What pre-training adds to the two others that learn from reviews alone, for the card.
+
+    Two methods with one seed have learned from the same labels and are measured on the same
+    reviews: so the mean of their differences is more certain than the difference of their means.
+
+    Args:
+        rows: of the curve.
+    """
+    right = {
+        (row["labels"], row["seed"], row["method"]): 100 * row["test_accuracy"] for row in rows
+    }
+    found = []
+    for count in dict.fromkeys(row["labels"] for row in rows):
+        seeds = [seed for n, seed, method in right if (n, method) == (count, "pretrained")]
+        for other in METHODS[:2]:
+            gains = [right[count, seed, "pretrained"] - right[count, seed, other] for seed in seeds]
+            error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+            found.append(
+                {
+                    "name": f"pretrained − {other}, {count} labels",
+                    "value": round(statistics.mean(gains), 2),
+                    "how": f"points; {len(gains)} seeds, standard error {error:.2f}",
+                }
+            )
     return found
 
 
@@ -90,7 +128,8 @@ def publish(
         },
         "training": [fitted.facts for fitted in fits],
         "fine_tuning": dict(fine_tuning),
-        "metrics": summary(rows),
+        "metrics": summary(rows) + differences(rows),
+        "notes": NOTES,
         "limits": [
             "Settings are chosen by 1 000 labelled reviews of the validation part, for all methods "
             "alike: who really has only 200 labels cannot choose so well.",
@@ -122,6 +161,8 @@ def readme(card: dict[str, Any]) -> str:
             *(f"| {m['name']} | {m['value']:.1f} | {m['how']} |" for m in card["metrics"]),
             "\n## Limits\n",
             *(f"- {limit}" for limit in card["limits"]),
+            "\n## What was tried\n",
+            *(f"- {note}" for note in card["notes"]),
             f"\n## Data\n\n{card['data']}\n",
             f"## Training\n\nRemade, from nothing, by\n\n    {card['command']}\n",
             f"{card['model']['parameters']:,} parameters. Pre-training: {stages}. The curves are "

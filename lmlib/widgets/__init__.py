@@ -5,6 +5,7 @@
 `ForwardPass`: one sentence through an encoder–decoder, tensor by tensor.
 `NGramExplorer`: type a prefix, see what may follow and how its probability is multiplied.
 `TrainingCurve`: scrub through the steps of training runs, and read what was written then.
+`Translator`: a Chinese sentence becomes English, piece by piece, with its alignment.
 """
 
 from lmlib.widgets.attention_heatmap import AttentionHeatmap
@@ -12,5 +13,13 @@ from lmlib.widgets.bpe_stepper import BPEStepper
 from lmlib.widgets.forward_pass import ForwardPass
 from lmlib.widgets.ngram_explorer import NGramExplorer
 from lmlib.widgets.training_curve import TrainingCurve
+from lmlib.widgets.translator import Translator
 
-__all__ = ["AttentionHeatmap", "BPEStepper", "ForwardPass", "NGramExplorer", "TrainingCurve"]
+__all__ = [
+    "AttentionHeatmap",
+    "BPEStepper",
+    "ForwardPass",
+    "NGramExplorer",
+    "TrainingCurve",
+    "Translator",
+]

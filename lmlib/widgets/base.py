@@ -10,6 +10,7 @@ shown where nothing can run, and for the tests that hold the two equal.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +32,10 @@ STUB_ESM = (
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
+#: A line of a figure's main file that puts the files of that name in front of its own.
+_NEEDS = re.compile(r"^// needs: ([a-z_]+)$", re.MULTILINE)
+
+
 @functools.cache
 def source(figure_name: str, suffix: str) -> str:
     """All files of a figure as one self-contained text; `suffix` is `".js"` or `".css"`.
@@ -38,10 +43,13 @@ def source(figure_name: str, suffix: str) -> str:
     That is every `common*` file, then every `<figure_name>*` file, each in order of name, so a
     long figure may be cut into `<figure_name>.js`, `<figure_name>_parts.js` …  They use each
     other's functions without an import, because a page opened from disk cannot import modules.
+    A figure whose `<figure_name>.js` has the line ``// needs: model`` also gets every `model*`
+    file, which runs the shipped models, in front of its own.
     """
+    needed = _NEEDS.findall((STATIC / f"{figure_name}.js").read_text(encoding="utf-8"))
     files = [
         file
-        for start in ("common", figure_name)
+        for start in ("common", *needed, figure_name)
         for file in sorted(STATIC.glob(f"{start}*{suffix}"))
     ]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,17 @@ import traitlets
 from matplotlib.axes import Axes
 
 from lmlib import viz
+from lmlib.assets import path
+from lmlib.pretrained import CONFIG_FILE, load_tokenizer
 from lmlib.trace import Trace
 from lmlib.viz.display import new_figure
+from lmlib.viz.scales import set_scales
 from lmlib.widgets._forward_pass import Numbers, plan, unpack
 from lmlib.widgets._forward_pass_steps import IDS, boxes_of, describe_step, tokens_of
-from lmlib.widgets.base import LiveFigure
+from lmlib.widgets._models import ModelFigure, shipped_models
 
 
-class ForwardPass(LiveFigure):
+class ForwardPass(ModelFigure):
     """The forward pass of one sentence, every tensor of it: formula, shape, values, where it goes.
 
     Left the network as a diagram, right the current tensor. The figure ships embeddings, the
@@ -28,6 +33,11 @@ class ForwardPass(LiveFigure):
     Traits shared with the browser, both ways: `index` (the step), `head` and `variant` (which
     trace), all from 0.
 
+    With ``model`` the reader may type a sentence of their own: the page loads the shipped model at
+    the first touch and runs it there, tensor by tensor. If the traced target is the source with
+    EOS, as of a network that copies, then so it is for what the reader types; otherwise the target
+    is what the network writes.
+
     Args:
         traces: one `Trace` of a single sentence (batch 1), or several of the same sentence by
             name, e.g. ``{"训练前": before, "训练后": after}``; the steps after the logits
@@ -35,12 +45,14 @@ class ForwardPass(LiveFigure):
         vocab: the tokens in order of their ids, or a tokenizer with that list as ``vocab``.
         title, alt: Chinese heading, and the sentence that stands for the figure; computed if
             not given.
+        model: the name of the shipped model that is traced, e.g. "hello_world"; "" for none.
         index, head, variant: start values.
         options: further traits of the ipywidget, e.g. ``layout``.
 
     Raises:
         TypeError, ValueError: no traces, traces of different sentences or networks, a batch of
-            several sentences, or a vocabulary of another size than the model's.
+            several sentences, or a vocabulary of another size than the model's; ``model`` is
+            another network than the traced one, or its trace has padding or no target.
         traitlets.TraitError: an index outside its range.
 
     Example::
@@ -70,6 +82,7 @@ class ForwardPass(LiveFigure):
         *,
         title: str = "前向传播：一个张量一个张量地走",
         alt: str | None = None,
+        model: str = "",
         index: int = 0,
         head: int = 0,
         variant: int = 0,
@@ -78,6 +91,8 @@ class ForwardPass(LiveFigure):
         named = _as_traces(traces)
         first = next(iter(named.values()))
         tokens = _as_vocabulary(vocab, first.config.vocab_size)
+        if model:
+            _check_model(model, first, tokens)
         shipped = plan(list(named.values()))
         steps = [
             describe_step(step, first, tokens) | {"op": shipped.ops[name]}
@@ -85,7 +100,8 @@ class ForwardPass(LiveFigure):
         ]
         super().__init__(
             title=title,
-            alt=alt or _default_alt(first, tokens, list(named), len(steps)),
+            alt=alt or _default_alt(first, tokens, list(named), len(steps), bool(model)),
+            model=model,
             steps=steps,
             boxes=boxes_of(first, tokens),
             tensors=shipped.tensors,
@@ -193,9 +209,12 @@ class ForwardPass(LiveFigure):
                 factors,
                 0.9 * width,
                 color=viz.PALETTE[variant % len(viz.PALETTE)],
-                label=f"{name}：log₁₀ P(Y|X) = {total:.1f}".replace("-", "−"),
+                label=f"{name}：log₁₀ P(Y|X) = {total:.2f}".replace("-", "−"),
             )
-        axes.set_yscale("log")
+        every = [self.tensor(chain["factors"], v) for v in range(len(self.variants))]
+        # Where all are near 1, an axis that begins there would make much of little.
+        axes.set_ylim(bottom=min(0.1, 0.5 * max(float(np.min(every)), 1e-30)))
+        set_scales(axes, log_y=True)
         axes.minorticks_off()
         axes.set_xticks(
             places,
@@ -203,9 +222,19 @@ class ForwardPass(LiveFigure):
                 f"P({vocabulary[target]} | {'…' if i else ''}{chain['given'][i]})"
                 for i, target in enumerate(chain["targets"])
             ],
+            fontsize=8.5,
         )
         axes.set_ylabel("概率（对数轴）")
-        axes.legend(loc="lower left", ncols=2, frameon=False, bbox_to_anchor=(0, 1.0))
+        # Wider than the axes, it would narrow the whole figure.
+        axes.legend(
+            loc="lower left",
+            ncols=2,
+            frameon=False,
+            bbox_to_anchor=(0, 1.0),
+            fontsize=9,
+            columnspacing=1.0,
+            handlelength=1.2,
+        )
 
 
 # ---------------------------------------------------------------- arguments
@@ -251,6 +280,28 @@ def _as_vocabulary(vocab: Any, size: int) -> list[str]:
     return tokens
 
 
+def _check_model(name: str, trace: Trace, tokens: Sequence[str]) -> None:
+    """The shipped model can trace another sentence the same way."""
+    if name not in shipped_models():
+        raise ValueError(f"model must be one of {', '.join(shipped_models())}, got {name!r}")
+    folder = path("models", name)
+    description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    if description["class"] != "Transformer" or description["config"] != asdict(trace.config):
+        raise ValueError(f"model must be the network that is traced, but {name!r} is another one")
+    if list(load_tokenizer(folder).vocab) != list(tokens):
+        raise ValueError(f"vocab must be that of the model {name!r}, got another one")
+    pad_id, bos_id = trace.config.pad_id, trace.config.bos_id
+    ids = {kind: trace[kind].tensor[0].tolist() for kind in IDS if kind in trace}
+    target = ids.get("target_ids", [])
+    if pad_id in ids["source_ids"] + target or ids["target_in"] != [bos_id, *target[:-1]]:
+        raise ValueError(
+            "traces must have a target, shifted right, and no padding, so that the reader can "
+            f"type, got {ids}"
+        )
+    if len(target) < 2:
+        raise ValueError(f"traces must have a target of at least 2 tokens, got {target}")
+
+
 # ---------------------------------------------------------------- texts
 
 
@@ -260,10 +311,13 @@ def _stations(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [step for step in steps if step["name"] in names]
 
 
-def _default_alt(trace: Trace, vocab: Sequence[str], names: Sequence[str], count: int) -> str:
+def _default_alt(
+    trace: Trace, vocab: Sequence[str], names: Sequence[str], count: int, typing: bool
+) -> str:
     sentence = " ".join(tokens_of(trace, "source_ids", vocab))
     sets = f"，可在{'、'.join(f'「{name}」' for name in names)}之间切换" if len(names) > 1 else ""
+    typed = "；可以换一句话，模型在页面里重算" if typing else ""
     return (
         f"可操作的前向传播图：左边是编码器–解码器网络，右边一步一步显示「{sentence}」"
-        f"经过的 {count} 个张量，从词元编号到概率，每个都有公式、形状和数值{sets}。"
+        f"经过的 {count} 个张量，从词元编号到概率，每个都有公式、形状和数值{sets}{typed}。"
     )

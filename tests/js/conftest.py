@@ -21,7 +21,7 @@ const bytes = (base64) => {{
 }};
 const input = JSON.parse(readFileSync(0, "utf8"));
 const run = {script};
-process.stdout.write(JSON.stringify(run(figure, input, bytes)));
+process.stdout.write(JSON.stringify(await run(figure, input, bytes)));
 """
 
 
@@ -30,8 +30,9 @@ def run_node(tmp_path: Path) -> RunNode:
     """`run_node(source, script, data, also=())` → what `script` returns.
 
     `source` is the text of a figure's module, `script` a JavaScript function
-    `(figure, input, bytes) => result` of the module's exports, of `data` (JSON) and of a helper
-    that turns base64 into a DataView. `also` names functions to export that the source does not.
+    `(figure, input, bytes) => result`, async or not, of the module's exports, of `data` (JSON) and
+    of a helper that turns base64 into a DataView. `also` names functions to export that the source
+    does not.
     """
 
     def run(source: str, script: str, data: Any, also: Sequence[str] = ()) -> Any:

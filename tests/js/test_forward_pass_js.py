@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from lmlib.assets import path
+from lmlib.export import load_packed, pack
+from lmlib.generation import greedy_search
+from lmlib.pretrained import load_tokenizer
+from lmlib.tokenizers import CharTokenizer
 from lmlib.trace import Trace, trace
 from lmlib.transformer import Transformer, TransformerConfig
 from lmlib.widgets import ForwardPass
 from lmlib.widgets._forward_pass import TOLERANCE
+from lmlib.widgets._models import packed_model
 from lmlib.widgets.base import source
 
 SOURCE = source("forward_pass", ".js")
@@ -216,3 +222,104 @@ def test_helpers(run_node: Any) -> None:
     assert got["statistics"] == pytest.approx(
         {"low": 1, "high": 3, "mean": 2, "std": (2 / 3) ** 0.5, "count": 3}
     )
+
+
+# ------------------------------------------------------------------ the reader's own sentence
+
+TYPED = """(figure, input, bytes) => {
+  const view = bytes(input.model);
+  const buffer = new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice().buffer;
+  const network = figure.lmNetwork(buffer);
+  const { traced, vocabulary } = input;
+  return input.texts.map((text) => {
+    const { pass, boxes } = figure.fpTypedWalk(traced, vocabulary, network, text, "小模型");
+    const tensors = pass.steps.map(({ name }) => {
+      const { shape, values } = pass.tensor(name, 0);
+      return [name, { shape, values: [...values] }];
+    });
+    const { steps, variants } = pass;
+    return { steps, variants, boxes, tensors: Object.fromEntries(tensors) };
+  });
+}"""
+
+
+def typed(run_node: Any, figure: ForwardPass, packed: bytes, texts: list[str]) -> list[Walk]:
+    data = {
+        "model": base64.b64encode(packed).decode("ascii"),
+        "traced": {"steps": figure.steps, "boxes": figure.boxes},
+        "vocabulary": figure.vocabulary.split("\n"),
+        "texts": texts,
+    }
+    return run_node(SOURCE, TYPED, data, also=["lmNetwork"])
+
+
+def assert_typed(got: Walk, expected: Trace, figure: ForwardPass) -> None:
+    """The walk of a sentence is the one that Python makes of its trace."""
+    assert got["variants"] == ["小模型"]
+    assert got["boxes"] == figure.boxes
+    kinds = {"shipped": "network"}
+    for mine, theirs in zip(got["steps"], figure.steps, strict=True):
+        op = theirs["op"]
+        wanted = kinds.get(op["kind"], op["kind"])
+        assert mine["op"]["kind"] == wanted
+        for key in ("values", "allowed"):
+            assert mine["op"].get(key) == op.get(key)
+        assert mine | {"op": None} == theirs | {"op": None}
+    for name, step in expected.items():
+        found = got["tensors"][name]
+        assert found["shape"] == list(step.shape)
+        values = np.array([-np.inf if x is None else x for x in found["values"]])
+        true = step.tensor.double().numpy().ravel()
+        np.testing.assert_allclose(values, true, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+TEXTS = [
+    *("你", "你好", "你好世界", "世界和平", "我爱你们老师", "春暖花开春暖花开"),
+    *("不在词表𠮷", "一二三四五六七八九十千万"),
+]
+
+
+def test_a_typed_sentence_walks_as_its_trace_does(run_node: Any) -> None:
+    folder = path("models", "hello_world")
+    tokenizer = load_tokenizer(folder)
+    packed = packed_model("hello_world")
+    model: Any = load_packed(packed)
+    eos = model.config.eos_id
+
+    def traced(text: str) -> Trace:
+        source = tokenizer.encode(text)
+        return trace(model, torch.tensor([source]), target=torch.tensor([[*source, eos]]))
+
+    shown = ForwardPass(traced("春暖花开"), tokenizer, model="hello_world")
+    for text, got in zip(TEXTS, typed(run_node, shown, packed, TEXTS), strict=True):
+        expected = traced(text)
+        assert_typed(got, expected, ForwardPass(expected, tokenizer))
+
+
+@pytest.mark.parametrize("ending", [True, False])
+def test_where_nothing_is_copied_the_network_writes(run_node: Any, ending: bool) -> None:
+    torch.manual_seed(1)
+    sizes = {"d_model": 12, "num_heads": 2, "d_ff": 10, "max_seq_len": 40}
+    network = Transformer(TransformerConfig(12, dropout=0.0, **sizes)).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        # Nothing is written at all, or never an end.
+        network.embedding.weight[2] = 0.0
+        network.decoder.layers[-1].norm_3.bias.fill_(1.0)
+        network.embedding.weight[2] = 5.0 if ending else -5.0
+    tokenizer = CharTokenizer.train(["天地玄黄宇宙洪荒"])
+    packed = pack(network, tokenizer)
+    model: Any = load_packed(packed)
+    source, target = torch.tensor([[4, 5, 6]]), torch.tensor([[7, 8, 2]])
+    shown = ForwardPass(trace(model, source, target=target), tokenizer)
+    for text, got in zip(
+        ["天", "天地玄黄"], typed(run_node, shown, packed, ["天", "天地玄黄"]), strict=True
+    ):
+        ids = tokenizer.encode(text)
+        written = greedy_search(model, max_new_tokens=2 * len(ids) + 8, source=[ids]).token_ids[0]
+        assert len(written) == (1 if ending else 2 * len(ids) + 8)
+        expected = trace(model, torch.tensor([ids]), target=torch.tensor([written]))
+        for name, step in expected.items():
+            assert got["tensors"][name]["shape"] == list(step.shape)
+        masked = "decoder.layers.0.self_attention.masked_scores"
+        assert masked in got["tensors"]
+        assert (masked in expected) == (not ending)

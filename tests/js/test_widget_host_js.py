@@ -178,3 +178,97 @@ def test_failure_says_what_is_missing_and_may_be_tried_again(run, place, message
     assert len(result["errors"]) == 2
     assert message in result["errors"][0]
     assert result["tries"] >= 2
+
+
+WEIGHTS = """
+    const loaded = [];
+    const missing = new Set();
+    const index = { tiny: { bytes: 5, parts: ["tiny.a.0.js", "tiny.a.1.js", "tiny.a.2.js"] } };
+    const files = {
+      "base/models/index.js?v=7": (host) => host.addModels(index),
+      "base/models/tiny.a.0.js": (host) => host.addModelPart("tiny.a.0.js", btoa("ab")),
+      "base/models/tiny.a.1.js": (host) => host.addModelPart("tiny.a.1.js", btoa("cd")),
+      "base/models/tiny.a.2.js": (host) => host.addModelPart("tiny.a.2.js", btoa("e")),
+    };
+    const host = new NlHost({
+      base: "base/",
+      load: async (kind, url) => {
+        loaded.push(url.replace("base/models/", ""));
+        if (missing.has(url) || !files[url]) throw new Error(`cannot load ${url}`);
+        files[url](host);
+      },
+      importText: async () => ({ default: { render() {} } }),
+    });
+    host.addState("m", { state: {}, buffers: [] });
+    host.addSource("demo", "");
+    files["base/figures/m.js?v=1"] = files["base/figures/src-demo.js?v=1"] = () => {};
+    files["base/figures/src-demo.css?v=1"] = () => {};
+    await host.run({ figure: "demo", model: "m", version: "1", models: "7" }, "body");
+    const before = loaded.splice(0).filter((url) => !url.includes("figures"));
+    const text = (buffer) => new TextDecoder().decode(buffer);
+    const attempt = async (name, watch) => {
+      try {
+        return text(await host.loadModel(name, watch));
+      } catch (error) {
+        return error.message;
+      }
+    };
+"""
+
+
+def test_weights_come_when_asked_for_once_for_all(run) -> None:
+    result = run(
+        WEIGHTS
+        + """
+        const shares = [[], []];
+        const ask = (mine) => attempt("tiny", (share) => mine.push(share));
+        const both = await Promise.all(shares.map(ask));
+        const again = await attempt("tiny");
+        const same = (await host.loadModel("tiny")) === (await host.loadModel("tiny"));
+        return { before, both, again, same, loaded, shares };
+        """
+    )
+    assert result["before"] == []
+    assert result["both"] == ["abcde", "abcde"]
+    assert result["again"] == "abcde"
+    assert result["same"]
+    assert result["loaded"] == ["index.js?v=7", "tiny.a.0.js", "tiny.a.1.js", "tiny.a.2.js"]
+    for shares in result["shares"]:
+        assert shares[-1] == 1
+        assert shares == sorted(shares)
+    assert len(result["shares"][0]) == 4
+
+
+def test_weights_that_did_not_come_are_loaded_when_asked_for_again(run) -> None:
+    result = run(
+        WEIGHTS
+        + """
+        missing.add("base/models/index.js?v=7");
+        const said = [await attempt("tiny")];
+        missing.clear();
+        said.push(await attempt("other"));
+        missing.add("base/models/tiny.a.1.js");
+        const earlier = [];
+        said.push(await attempt("tiny", (share) => earlier.push(share)));
+        const told = earlier.length;
+        missing.clear();
+        const part = files["base/models/tiny.a.1.js"];
+        files["base/models/tiny.a.1.js"] = () => {};
+        said.push(await attempt("tiny"));
+        files["base/models/tiny.a.1.js"] = part;
+        loaded.length = 0;
+        const shares = [];
+        said.push(await attempt("tiny", (share) => shares.push(share)));
+        return { said, loaded, shares, late: earlier.length - told };
+        """
+    )
+    assert result["said"] == [
+        "cannot load base/models/index.js?v=7",
+        "base/models/index.js names no model other",
+        "cannot load base/models/tiny.a.1.js",
+        "base/models/tiny.a.1.js holds no part of tiny",
+        "abcde",
+    ]
+    assert result["loaded"] == ["tiny.a.1.js"]
+    assert result["shares"] == [0, 1]
+    assert result["late"] == 0  # who was told of the failure hears no more

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import nbformat
@@ -59,6 +59,21 @@ CELLS = [
     "figure",
     'figure.close(); print("closed")',
 ]
+
+# The figure comes without the model, which the kernel sends when the reader touches the line.
+MODEL_FIGURE = """
+import torch
+from lmlib.assets import path
+from lmlib.pretrained import load_pretrained, load_tokenizer
+from lmlib.trace import trace
+from lmlib.widgets import ForwardPass
+
+folder = path("models", "hello_world")
+model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
+ids = tokenizer.encode("你好")
+traced = trace(model, torch.tensor([ids]), target=torch.tensor([[*ids, tokenizer.eos_id]]))
+ForwardPass(traced, tokenizer, model="hello_world")
+"""
 
 
 def expected_figure(**traits: Any) -> AttentionHeatmap:
@@ -174,10 +189,12 @@ class Notebook:
 
 
 @contextlib.contextmanager
-def opened(browser: Browser, lab: tuple[str, pathlib.Path]) -> Iterator[Notebook]:
-    """The scratch notebook, not yet run, in a page and a kernel of its own."""
+def opened(
+    browser: Browser, lab: tuple[str, pathlib.Path], texts: Sequence[str] = tuple(CELLS)
+) -> Iterator[Notebook]:
+    """A scratch notebook of these cells, not yet run, in a page and a kernel of its own."""
     address, folder = lab
-    cells = [nbformat.v4.new_code_cell(text.strip()) for text in CELLS]
+    cells = [nbformat.v4.new_code_cell(text.strip()) for text in texts]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(book, folder / "scratch.ipynb")
@@ -279,6 +296,20 @@ def operate(notebook: Notebook) -> None:
     notebook.run(3)
     expect(notebook.page.get_by_text("closed", exact=True)).to_be_visible()
     expect(notebook.page.locator('[data-nl="figure"]')).to_have_count(0)
+
+
+def test_a_kernel_sends_the_shipped_model(browser: Browser, lab: tuple[str, pathlib.Path]) -> None:
+    """At the first touch; then the figure walks through a sentence of the reader's own."""
+    with opened(browser, lab, [MODEL_FIGURE]) as notebook:
+        notebook.run(0)
+        view = notebook.view()
+        loader = view.locator(".lm-loader")
+        expect(loader).to_have_attribute("data-state", "waiting")
+        view.locator('[data-nl="sentence"]').fill("世界和平")
+        expect(loader).to_have_attribute("data-state", "ready")
+        expect(view.locator('[data-nl="tokens"] b')).to_have_text(list("世界和平"))
+        view.locator('[data-nl="sentence-back"]').click()
+        expect(view.locator('[data-nl="tokens"] b')).to_have_text(list("你好"))
 
 
 def test_expected_numbers_differ_between_the_steps() -> None:

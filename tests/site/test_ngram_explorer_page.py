@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from figures import number, part, saved_figures, settled, start
+from looks import assert_fits_and_is_legible
 
 from lmlib.datasets import load_poems
 from lmlib.ngram import NGramModel
@@ -110,3 +111,34 @@ def test_explorer_leaves_an_input_method_alone(explorer: Any) -> None:
     settled(page)
     assert part(figure, "text").input_value() == "明月"
     assert part(figure, "rows").locator("tr").count() == 2
+
+
+# A text that is wider than its cell writes over its neighbour; one beyond the table is cut.
+CROWDED = """(table) => {
+  const range = document.createRange();
+  const right = table.parentElement.getBoundingClientRect().right;
+  return [...table.querySelectorAll('td, thead th')].filter((cell) => {
+    range.selectNodeContents(cell);
+    const text = range.getBoundingClientRect();
+    return text.width > cell.getBoundingClientRect().width + 0.5 || text.right > right + 0.5;
+  }).map((cell) => cell.textContent);
+}"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_explorer_fits_and_is_legible(
+    width: int, dark: bool, open_page: Callable[..., Any]
+) -> None:
+    model, _ = saved_figures(CHAIN_RULE, "ngram_explorer")[0]
+    page, watch = open_page(f"chapters/{CHAIN_RULE}.html", width=width, height=740, dark=dark)
+    figure = start(page, model)
+    part(figure, "text").fill("白日依山尽，黄河入海流。")
+    settled(page)
+    assert_fits_and_is_legible(page, figure, dark=dark)
+    table = figure.locator("table").first
+    assert table.evaluate(CROWDED) == []
+    around = table.locator("..")
+    if around.evaluate("(e) => e.scrollHeight > e.clientHeight"):
+        assert around.get_attribute("tabindex") == "0"
+    watch.assert_clean()

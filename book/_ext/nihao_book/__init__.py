@@ -13,4 +13,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Set up every part of the extension."""
     for module in (address, anchors, theme, math, text, figures, apidoc, apilinks, search):
         module.setup(app)
-    return {"env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": 3, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,7 +6,8 @@ needs to run is written once beside the page, as classic scripts that also load 
 * ``_static/figures/<model>.js``: the saved state of one figure;
 * ``_static/figures/src-<name>.js`` and ``.css``: the source of one kind of figure.
 
-``book/_static/widget_host.js`` loads them when the figure comes near the screen and runs it.
+``book/_static/widget_host.js`` loads them when the figure comes near the screen and runs it. The
+weights of the models that figures run are in scripts of their own: see ``models.py``.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxTranslator
 from sphinx.writers.html5 import HTML5Translator
 
-from . import notebook
+from . import models, notebook
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "_static/figures"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NEEDS = re.compile(r"^// needs: ([a-z_]+)$", re.MULTILINE)
 # What only ipywidgets' own manager needs; a figure's own traits have no such names.
 _MANAGER_TRAITS = re.compile(
     r"_(model|view)_\w+|_esm|_css|_anywidget_id|_dom_classes|layout|tabbable|tooltip"
@@ -59,12 +61,16 @@ def _call(function: str, *arguments: Any) -> str:
 
 
 def read_source(folder: Path, name: str, suffix: str) -> str:
-    """Return the source of one kind of figure: what all kinds share, then its own.
+    """Return the source of one kind of figure: what all kinds share, what it needs, then its own.
 
     The same as `lmlib.widgets.base.source`, which the build does without (it would import torch).
     """
+    main = folder / f"{name}.js"  # which may have been removed since the last build
+    needed = _NEEDS.findall(main.read_text(encoding="utf-8")) if main.exists() else []
     files = [
-        file for start in ("common", name) for file in sorted(folder.glob(f"{start}*{suffix}"))
+        file
+        for start in ("common", *needed, name)
+        for file in sorted(folder.glob(f"{start}*{suffix}"))
     ]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
@@ -77,12 +83,22 @@ class LiveFigures:
         """For each page, its models: name of the model → script with its state."""
         self.names: dict[str, set[str]] = {}
         """For each page, the kinds of figures in it."""
+        self.models: dict[str, dict[str, str]] = {}
+        """For each page, its models (of Jupyter) that run a model of the book → name of that."""
         self.sources = ""
-        """A digest of the sources that the pages were written with."""
+        """A digest of the sources and weights that the pages were written with."""
 
     def forget(self, docname: str) -> None:
-        self.pages.pop(docname, None)
-        self.names.pop(docname, None)
+        for by_page in (self.pages, self.names, self.models):
+            by_page.pop(docname, None)
+
+    def all_names(self) -> set[str]:
+        """Return the kinds of figures in the whole book."""
+        return set().union(*self.names.values())
+
+    def all_weights(self) -> set[str]:
+        """Return the names of the book's models that figures run."""
+        return {name for page in self.models.values() for name in page.values()}
 
 
 def _figures(env: BuildEnvironment) -> LiveFigures:
@@ -93,6 +109,10 @@ def _figures(env: BuildEnvironment) -> LiveFigures:
 
 def _source_folder(app: Sphinx) -> Path:
     return Path(app.srcdir, app.config.nihao_figure_sources)
+
+
+def _model_folder(app: Sphinx) -> Path:
+    return Path(app.srcdir, app.config.nihao_models)
 
 
 def _digest(*texts: str) -> str:
@@ -140,12 +160,12 @@ def _place_figures(app: Sphinx, doctree: nodes.document) -> None:
     ]
     if not bundles:
         return
-    models = notebook.widget_models(notebook.read(env, docname))
+    saved = notebook.widget_models(notebook.read(env, docname))
     for bundle, view in bundles:
         model_id = _model_id(view)
-        model = models.get(model_id, {"state": {}})
-        name = model["state"].get("_figure", "")
-        problem = _problem(app, name, model_id in models, bundle)
+        model = saved.get(model_id, {"state": {}})
+        name, weights = (model["state"].get(trait, "") for trait in ("_figure", "model"))
+        problem = _problem(app, name, weights, model_id in saved, bundle)
         if problem:
             logger.warning("widget %s: %s", model_id, problem, location=bundle, type="nihao.figure")
             bundle.remove(view)
@@ -153,6 +173,8 @@ def _place_figures(app: Sphinx, doctree: nodes.document) -> None:
         key = f"{docname.replace('/', '-')}-{model_id}"
         figures.pages.setdefault(docname, {})[key] = _call("addState", key, strip_state(model))
         figures.names.setdefault(docname, set()).add(name)
+        if weights:
+            figures.models.setdefault(docname, {})[key] = weights
         picture_box = _child(bundle, "image/png")
         assert picture_box is not None
         picture = picture_box.children[0].deepcopy()
@@ -161,7 +183,7 @@ def _place_figures(app: Sphinx, doctree: nodes.document) -> None:
         view += live_figure("", picture, figure=name, model=key)
 
 
-def _problem(app: Sphinx, name: str, saved: bool, bundle: nodes.container) -> str:
+def _problem(app: Sphinx, name: str, weights: str, saved: bool, bundle: nodes.container) -> str:
     """Return why a widget cannot run in the page, or ""."""
     if not saved:
         return "its state is not saved in the notebook (run the notebook and save it again)"
@@ -171,6 +193,10 @@ def _problem(app: Sphinx, name: str, saved: bool, bundle: nodes.container) -> st
         return f"{_source_folder(app)} has no {name}.js"
     if _child(bundle, "image/png") is None:
         return "it has no picture (image/png) to show where it cannot run"
+    if weights and not (
+        _NAME.fullmatch(weights) and (_model_folder(app) / weights / models.CONFIG).exists()
+    ):
+        return f"{_model_folder(app)} has no model {weights}"
     return ""
 
 
@@ -180,6 +206,10 @@ def _visit_live_figure(writer: HTML5Translator, node: live_figure) -> None:
     # The browser may keep the scripts until their content, and so this number, changes.
     version = _digest(script, _source_digest(app, [node["figure"]]))
     data = {"figure": node["figure"], "model": node["model"], "version": version}
+    weights = _figures(app.env).models.get(writer.builder.current_docname, {})
+    if node["model"] in weights:
+        # The version of the index of all models, not of this one alone.
+        data["models"] = models.digest(_model_folder(app), _figures(app.env).all_weights())
     attributes = {f"data-{key}": value for key, value in data.items()}
     writer.body.append(writer.starttag(node, "div", CLASS="nl-live", **attributes))
 
@@ -195,15 +225,19 @@ def _show_picture_only(writer: SphinxTranslator, node: live_figure) -> None:
 def _outdated(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> set[str]:
-    """Write the pages with figures again when the source of any of them has changed."""
+    """Write the pages with figures again when the source of any has changed, or the weights."""
     figures = _figures(env)
-    sources = _source_digest(app, set().union(*figures.names.values()))
-    return set() if sources == figures.sources else set(figures.pages)
+    return set() if _all_sources(app) == figures.sources else set(figures.pages)
+
+
+def _all_sources(app: Sphinx) -> str:
+    figures = _figures(app.env)
+    weights = models.digest(_model_folder(app), figures.all_weights())
+    return _digest(_source_digest(app, figures.all_names()), weights)
 
 
 def _note_sources(app: Sphinx, env: BuildEnvironment) -> None:
-    figures = _figures(env)
-    figures.sources = _source_digest(app, set().union(*figures.names.values()))
+    _figures(env).sources = _all_sources(app)
 
 
 def _forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
@@ -211,9 +245,11 @@ def _forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
 
 
 def _merge(app: Sphinx, env: BuildEnvironment, docnames: set[str], other: BuildEnvironment) -> None:
-    for docname in docnames & _figures(other).pages.keys():
-        _figures(env).pages[docname] = _figures(other).pages[docname]
-        _figures(env).names[docname] = _figures(other).names[docname]
+    mine, theirs = _figures(env), _figures(other)
+    for docname in docnames & theirs.pages.keys():
+        mine.pages[docname] = theirs.pages[docname]
+        mine.names[docname] = theirs.names[docname]
+        mine.models[docname] = theirs.models.get(docname, {})
 
 
 def _add_host(
@@ -225,16 +261,22 @@ def _add_host(
 
 
 def _write_files(app: Sphinx, error: Exception | None) -> None:
-    """Write the scripts of all figures, and remove those that no page uses any more."""
+    """Write the scripts of all figures and models; remove those that no page uses any more."""
     if error is not None or app.builder.format != "html":
         return
     figures = _figures(app.env)
     files = {f"{key}.js": text for page in figures.pages.values() for key, text in page.items()}
-    for name in set().union(*figures.names.values()):
+    for name in figures.all_names():
         source, style = (read_source(_source_folder(app), name, end) for end in (".js", ".css"))
         files[f"src-{name}.js"] = _call("addSource", name, source)
         files[f"src-{name}.css"] = style
-    folder = Path(app.outdir, FOLDER)
+    _write_folder(Path(app.outdir, FOLDER), files)
+    weights = models.scripts(_model_folder(app), figures.all_weights())
+    _write_folder(Path(app.outdir, models.FOLDER), weights)
+
+
+def _write_folder(folder: Path, files: dict[str, str]) -> None:
+    """Make these the files of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
         if file.name not in files:
@@ -246,6 +288,7 @@ def _write_files(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Register the placeholder and everything that fills it."""
     app.add_config_value("nihao_figure_sources", "lmlib/widgets/static", "env", [str])
+    app.add_config_value("nihao_models", "lmlib/assets/models", "env", [str])
     picture_only = (_show_picture_only, _show_picture_only)
     app.add_node(
         live_figure,

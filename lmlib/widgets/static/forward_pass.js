@@ -1,5 +1,6 @@
 // ForwardPass: the figure. Left the network, right the current tensor; three traits are
 // shared with Python: `index` (step), `head`, `variant` (for example before and after training).
+// needs: model
 
 const FP_NARROW = 640; // px of figure width below which network and tensor are stacked
 
@@ -145,21 +146,10 @@ function fpPanel(steps, go) {
   return { element, body, show };
 }
 
-function fpRender({ model, el }) {
-  let redraw = () => {};
-  const frame = nlFigure({ model, el, onTheme: () => redraw() });
-  const { root, scope } = frame;
-  const state = fpPassOf(model);
-  const complaint = fpComplaint(state);
-  if (complaint) {
-    const attributes = { class: "fp-complaint", role: "alert", "data-nl": "error" };
-    root.append(nlElement("p", attributes, complaint));
-    return frame.cleanup;
-  }
-
-  const boxes = model.get("boxes");
-  const vocabulary = model.get("vocabulary").split("\n");
-  const pass = fpPass(state);
+/** Controls, network and tensor of one walk, { pass, boxes }: { elements, redraw, destroy }. */
+function fpWalk({ model, frame, vocabulary, pass, boxes }) {
+  const { root } = frame;
+  const scope = nlScope();
   const { steps, variants } = pass;
   const index = () => nlClampIndex(model.get("index"), steps.length);
   const put = (trait, value) => nlPut(model, { [trait]: value });
@@ -186,11 +176,10 @@ function fpRender({ model, el }) {
   const panel = fpPanel(steps, go);
   panel.element.prepend(nav, nlElement("div", { class: "fp-way" }, bar, progress));
   const map = nlElement("div", { class: "fp-map" });
-  root.append(
+  const elements = [
     nlElement("div", { class: "nl-controls" }, toggle.element),
     nlElement("div", { class: "fp-body" }, map, panel.element),
-    nlElement("p", { class: "nl-note fp-keys" }, "点网络图里的方框可以直接跳过去；键盘 ← → 走一步。"),
-  );
+  ];
 
   let diagram = null;
   const view = fpView(panel.body, {
@@ -203,7 +192,7 @@ function fpRender({ model, el }) {
     step: steps[index()],
     variant: nlClampIndex(model.get("variant"), variants.length),
   });
-  redraw = () => view.show({ ...shown(), head: model.get("head"), fresh: true });
+  const redraw = () => view.show({ ...shown(), head: model.get("head"), fresh: true });
 
   const drawMap = (narrow) => {
     diagram = fpDiagram(boxes, steps, narrow ? 33 : 41, jump);
@@ -240,6 +229,38 @@ function fpRender({ model, el }) {
   const spare = "input, select, canvas";
   nlWalkByKeys({ root, scope, spare, move: (step) => go(index() + step) });
   update();
+  return { elements, redraw, destroy: () => scope.run() };
+}
+
+function fpRender({ model, el }) {
+  let walk = null;
+  const frame = nlFigure({ model, el, onTheme: () => walk?.redraw() });
+  const { root, scope } = frame;
+  const state = fpPassOf(model);
+  const complaint = fpComplaint(state);
+  if (complaint) {
+    const attributes = { class: "fp-complaint", role: "alert", "data-nl": "error" };
+    root.append(nlElement("p", attributes, complaint));
+    return frame.cleanup;
+  }
+
+  const vocabulary = model.get("vocabulary").split("\n");
+  const traced = { pass: fpPass(state), steps: state.steps, boxes: model.get("boxes") };
+  const keys = "点网络图里的方框可以直接跳过去；键盘 ← → 走一步。";
+  const hint = nlElement("p", { class: "nl-note fp-keys" }, keys);
+  root.append(hint);
+  const show = ({ pass, boxes }) => {
+    walk?.elements.forEach((element) => element.remove());
+    walk?.destroy();
+    walk = fpWalk({ model, frame, vocabulary, pass, boxes });
+    hint.before(...walk.elements);
+  };
+  if (model.get("model")) {
+    const onWalk = (typed) => show(typed ?? traced);
+    hint.before(fpTyping({ model, traced, vocabulary, onWalk }).element);
+  }
+  show(traced);
+  scope.add(() => walk.destroy());
   return frame.cleanup;
 }
 

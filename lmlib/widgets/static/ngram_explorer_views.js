@@ -109,8 +109,8 @@ function ngWalkTable() {
     const log = base === "bits" ? "log₂ P" : "ln P";
     logs[0].textContent = log;
     logs[1].textContent = `累积 ${log}`;
-    // Only what scrolls is a stop of the keyboard.
-    const long = rows.length > 6;
+    // Only what scrolls is a stop of the keyboard; on a phone a row has two lines or three.
+    const long = rows.length > 4;
     for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", "每个字的概率"]]) {
       if (long) element.setAttribute(name, value);
       else element.removeAttribute(name);
