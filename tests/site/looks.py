@@ -41,14 +41,21 @@ PALE = """(root) => {
 }"""
 
 
+# Cells are drawn as wide as their labels stand apart; a canvas of another width is squeezed.
+SQUEEZED = """(root) => [...root.querySelectorAll('.nl-heatmap canvas')].filter(
+  (canvas) => Math.abs(canvas.getBoundingClientRect().width - parseFloat(canvas.style.width)) > 1
+).length"""
+
+
 def assert_fits_and_is_legible(page: Any, figure: Any, *, dark: bool) -> None:
-    """Inside the page, which does not scroll sideways; in the page's theme; no pale text."""
+    """Inside the page, which does not scroll sideways; in its theme; nothing squeezed or pale."""
     width = page.evaluate("document.documentElement.clientWidth")
     box = figure.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width + 1
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert figure.get_attribute("data-nl-theme") == ("dark" if dark else "light")
+    assert figure.evaluate(SQUEEZED) == 0
     found = figure.evaluate(PALE)
     assert found["texts"] > 20
     assert found["pale"] == []

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import pytest
 from axe_core_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
 from conftest import HTML, Watch, built_pages
 from playwright.sync_api import Browser, Page
 
@@ -108,6 +112,28 @@ def phone(request: Any, browser: Browser, site: str) -> Iterator[Opened]:
 def test_the_site_has_the_pages_of_the_book() -> None:
     assert "chapters/05_encoder_decoder.html" in PAGES
     assert any(page.startswith("book/") for page in PAGES)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_links_lead_somewhere(path: str) -> None:
+    """To a page of the site, and to a place that is on it."""
+    soup = BeautifulSoup((HTML / path).read_text(encoding="utf-8"), "html.parser")
+    dead = []
+    for link in soup.select("main a[href]"):
+        file, _, anchor = str(link["href"]).partition("#")
+        if ":" in file or "download" in link.attrs:
+            continue
+        target = (HTML / path).parent / unquote(file) if file else HTML / path
+        if not target.exists() or unquote(anchor) not in {"", *anchors(target)}:
+            dead.append(link["href"])
+    assert dead == []
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """The ids on a page."""
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    return frozenset(str(tag["id"]) for tag in soup.select("[id]"))
 
 
 # ------------------------------------------------------------------ on a desktop
