@@ -9,6 +9,7 @@ beside it (`book/_ext/nihao_book/models.py`). In a kernel the browser sends ``{"
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -27,6 +28,21 @@ def shipped_models() -> list[str]:
     return sorted(file.parent.name for file in path("models").glob(f"*/{CONFIG_FILE}"))
 
 
+def model_folder(name: str) -> Path:
+    """Where a shipped model is.
+
+    Args:
+        name: of the model.
+
+    Raises:
+        ValueError: the package ships none of that name.
+    """
+    known = shipped_models()
+    if name not in known:
+        raise ValueError(f"model must be one of {', '.join(known)}, got {name!r}")
+    return path("models", name)
+
+
 @functools.cache
 def packed_model(name: str) -> bytes:
     """A shipped model and its tokenizer as the page has them: int8, see `lmlib.export`.
@@ -34,7 +50,7 @@ def packed_model(name: str) -> bytes:
     Args:
         name: of the model, one of `shipped_models`.
     """
-    folder = path("models", name)
+    folder = model_folder(name)
     return pack(load_pretrained(folder), load_tokenizer(folder))
 
 
@@ -61,10 +77,11 @@ class ModelFigure(LiveFigure):
     @traitlets.validate("model")
     def _check_model(self, proposal: Any) -> str:
         name: str = proposal["value"]
-        if name and name not in shipped_models():
-            raise traitlets.TraitError(
-                f"model must be one of {', '.join(shipped_models())}, got {name!r}"
-            )
+        if name:
+            try:
+                model_folder(name)
+            except ValueError as error:
+                raise traitlets.TraitError(str(error)) from error
         return name
 
     def _answer(self, figure: Any, content: Any, buffers: Any) -> None:

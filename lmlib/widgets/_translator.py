@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lmlib.assets import path
 from lmlib.generation import greedy_search
 from lmlib.pretrained import load_pretrained, load_tokenizer
 from lmlib.tokenizers import Tokenizer
 from lmlib.transformer import Transformer
-from lmlib.widgets._models import shipped_models
+from lmlib.widgets._models import model_folder
 
 TOP = 5  # alternatives of a piece, itself among them
 
@@ -44,9 +43,7 @@ class Translation(NamedTuple):
 
 @lru_cache(maxsize=4)
 def loaded(name: str) -> tuple[Transformer, Tokenizer]:
-    if name not in shipped_models():
-        raise ValueError(f"model must be one of {', '.join(shipped_models())}, got {name!r}")
-    folder = path("models", name)
+    folder = model_folder(name)
     network = load_pretrained(folder)
     if not isinstance(network, Transformer):
         raise TypeError(f"model must be a Transformer, but {name!r} is a {type(network).__name__}")

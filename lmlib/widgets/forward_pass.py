@@ -13,14 +13,13 @@ import traitlets
 from matplotlib.axes import Axes
 
 from lmlib import viz
-from lmlib.assets import path
 from lmlib.pretrained import CONFIG_FILE, load_tokenizer
 from lmlib.trace import Trace
 from lmlib.viz.display import new_figure
 from lmlib.viz.scales import set_scales
 from lmlib.widgets._forward_pass import Numbers, plan, unpack
 from lmlib.widgets._forward_pass_steps import IDS, boxes_of, describe_step, tokens_of
-from lmlib.widgets._models import ModelFigure, shipped_models
+from lmlib.widgets._models import ModelFigure, model_folder
 
 
 class ForwardPass(ModelFigure):
@@ -282,9 +281,7 @@ def _as_vocabulary(vocab: Any, size: int) -> list[str]:
 
 def _check_model(name: str, trace: Trace, tokens: Sequence[str]) -> None:
     """The shipped model can trace another sentence the same way."""
-    if name not in shipped_models():
-        raise ValueError(f"model must be one of {', '.join(shipped_models())}, got {name!r}")
-    folder = path("models", name)
+    folder = model_folder(name)
     description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     if description["class"] != "Transformer" or description["config"] != asdict(trace.config):
         raise ValueError(f"model must be the network that is traced, but {name!r} is another one")

@@ -1,4 +1,4 @@
-"""A page can read what `lmlib.export.pack` writes: a small reader in JavaScript, run by node."""
+"""A page can read what `lmlib.export.pack` writes: its reader in JavaScript, run by node."""
 
 from __future__ import annotations
 
@@ -11,46 +11,20 @@ import torch
 from lmlib.export import DTYPES, pack, unpack
 from lmlib.gpt import GPT, GPTConfig
 from lmlib.tokenizers import CharTokenizer
+from lmlib.widgets.base import source
 
-READER = """
-const float16 = (bits) => {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-};
-export function readPacked(buffer) {
-  const n = Number(new DataView(buffer).getBigUint64(0, true));
-  const manifest = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, n)));
-  const tensors = {};
-  for (const tensor of manifest.tensors) {
-    const count = tensor.shape.reduce((a, b) => a * b, 1);
-    const start = 8 + n + tensor.offset;
-    const values = new Float32Array(count);
-    if (tensor.dtype === "int8") {
-      const rows = tensor.shape[0];
-      const integers = new Int8Array(buffer, start, count);
-      const scales = new Float32Array(buffer, 8 + n + tensor.scales, rows);
-      for (let i = 0; i < count; i++)
-        values[i] = integers[i] * scales[Math.floor((i * rows) / count)];
-    } else {
-      const bits = new Uint16Array(buffer, start, count);
-      for (let i = 0; i < count; i++) values[i] = float16(bits[i]);
-    }
-    tensors[tensor.name] = values;
-  }
-  return { manifest, tensors };
-}
-"""
+# The page's own reader. A matrix keeps its integers and scales apart until it is multiplied.
 RUN = """(figure, input, bytes) => {
   const view = bytes(input);
   const end = view.byteOffset + view.byteLength;
-  const { manifest, tensors } = figure.readPacked(view.buffer.slice(view.byteOffset, end));
-  return {
-    manifest,
-    tensors: Object.fromEntries(Object.entries(tensors).map(([k, v]) => [k, Array.from(v)])),
+  const { manifest, matrix, vector } = figure.lmReadPacked(view.buffer.slice(view.byteOffset, end));
+  const read = ({ name, shape }) => {
+    if (shape.length !== 2) return Array.from(vector(name));
+    const { columns, numbers, scales } = matrix(name);
+    const scale = (at) => (scales ? scales[Math.floor(at / columns)] : 1);
+    return Array.from(numbers, (number, at) => Math.fround(number * scale(at)));
   };
+  return { manifest, tensors: Object.fromEntries(manifest.tensors.map((t) => [t.name, read(t)])) };
 }"""
 
 
@@ -64,7 +38,9 @@ def test_a_page_reads_what_python_reads(run_node: Any, family: str, dtype: str) 
         for parameter in model.parameters():  # subnormal float16 numbers too
             parameter.flatten()[:3] = torch.tensor([3e-7, -5.96e-8, 0.0])
     data = pack(model, CharTokenizer.train(["天地玄黄，“”"]), dtype)
-    found = run_node(READER, RUN, base64.b64encode(data).decode())
+    found = run_node(
+        source("forward_pass", ".js"), RUN, base64.b64encode(data).decode(), ["lmReadPacked"]
+    )
     manifest, tensors = unpack(data)
     assert found["manifest"] == manifest
     assert found["tensors"].keys() == tensors.keys()

@@ -14,8 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -118,29 +120,58 @@ class Watch:
         assert self.messages == []
 
 
+@contextlib.contextmanager
+def opened(
+    browser: Browser,
+    site: str,
+    path: str,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    dark: bool = False,
+    **options: Any,
+) -> Iterator[tuple[Page, Watch]]:
+    """A page in a context of its own, and what it asks for and complains about."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        locale="zh-CN",
+        **options,
+    )
+    watch = Watch(context, site)
+    page = context.new_page()
+    page.goto(f"{site}/{path}", wait_until="load")
+    yield page, watch
+    context.close()
+
+
 @pytest.fixture
 def open_page(browser: Browser, site: str) -> Iterator[Callable[..., tuple[Page, Watch]]]:
     """``open_page(path, width=…, dark=…) -> (page, watch)``; every page is closed at the end."""
-    contexts = []
+    with contextlib.ExitStack() as pages:
+        yield lambda path, **options: pages.enter_context(opened(browser, site, path, **options))
 
-    def open_(
-        path: str, *, width: int = 1280, height: int = 900, dark: bool = False, **options: Any
-    ) -> tuple[Page, Watch]:
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            locale="zh-CN",
-            **options,
-        )
-        contexts.append(context)
-        watch = Watch(context, site)
-        page = context.new_page()
-        page.goto(f"{site}/{path}", wait_until="load")
-        return page, watch
 
-    yield open_
-    for context in contexts:
-        context.close()
+@functools.cache
+def _anchors(page: pathlib.Path) -> frozenset[str]:
+    """The ids on a page."""
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    return frozenset(str(tag["id"]) for tag in soup.select("[id]"))
+
+
+@functools.cache
+def dead_links(path: str) -> list[str]:
+    """The links of a page's text to no page of the site, or to no place that is on it."""
+    soup = BeautifulSoup((HTML / path).read_text(encoding="utf-8"), "html.parser")
+    dead = []
+    for link in soup.select("main a[href]"):
+        file, _, anchor = str(link["href"]).partition("#")
+        if ":" in file or "download" in link.attrs:
+            continue
+        target = (HTML / path).parent / unquote(file) if file else HTML / path
+        if not target.exists() or unquote(anchor) not in {"", *_anchors(target)}:
+            dead.append(str(link["href"]))
+    return dead
 
 
 def built_pages() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pathlib
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import nbformat
@@ -106,6 +107,20 @@ def start(page: Any, model: str) -> Any:
 
 def part(figure: Any, name: str) -> Any:
     return figure.locator(f"[data-nl='{name}']")
+
+
+def compose(page: Any, figure: Any, stages: Sequence[str], text: str) -> Iterator[str]:
+    """Write ``text`` with an input method: yields each half-typed stage while it stands there."""
+    session = page.context.new_cdp_session(page)
+    for typed in stages:
+        caret = {"selectionStart": len(typed), "selectionEnd": len(typed)}
+        session.send("Input.imeSetComposition", {"text": typed, **caret})
+        settled(page)
+        assert part(figure, "text").input_value() == typed
+        yield typed
+    session.send("Input.insertText", {"text": text})
+    settled(page)
+    assert part(figure, "text").input_value() == text
 
 
 def settled(page: Any) -> None:

@@ -6,11 +6,11 @@ import re
 import sys
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import pytest
 from bs4 import BeautifulSoup
-from conftest import HTML, ROOT
+from conftest import HTML, ROOT, dead_links
 
 sys.path.insert(0, str(ROOT / "book/_ext"))
 
@@ -41,14 +41,7 @@ def test_every_public_name_is_on_the_page(module: str) -> None:
 def test_a_page_is_small_and_its_links_lead_somewhere(path: str) -> None:
     text = (HTML / path).read_text(encoding="utf-8")
     assert len(text.encode()) < LARGEST
-    soup = BeautifulSoup(text, "html.parser")
-    dead = []
-    for link in soup.select("main a.reference.internal"):
-        file, _, anchor = str(link["href"]).partition("#")
-        target = (HTML / path).parent / file if file else HTML / path
-        if not target.exists() or (anchor and f'id="{unquote(anchor)}"' not in target.read_text()):
-            dead.append(link["href"])
-    assert dead == []
+    assert dead_links(path) == []
 
 
 @pytest.mark.parametrize("path", sorted(set(FILES.values())))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from figures import number, part, saved_figures, settled, start
+from figures import compose, number, part, saved_figures, settled, start
 from looks import assert_fits_and_is_legible
 
 from lmlib.tokenizers import BPETokenizer
@@ -153,16 +153,8 @@ def test_stepper_waits_for_the_input_method(stepper: Any) -> None:
     page, figure, _ = stepper
     write(page, figure, "")
     part(figure, "text").click()
-    session = page.context.new_cdp_session(page)
-    for typed in ("n", "ni", "ni h", "ni hao"):
-        caret = {"selectionStart": len(typed), "selectionEnd": len(typed)}
-        session.send("Input.imeSetComposition", {"text": typed, **caret})
-        settled(page)
-        assert part(figure, "text").input_value() == typed
+    for _ in compose(page, figure, ("n", "ni", "ni h", "ni hao"), "你好"):
         assert shown_words(figure) == []
-    session.send("Input.insertText", {"text": "你好"})
-    settled(page)
-    assert part(figure, "text").input_value() == "你好"
     assert shown_words(figure) == [list(word) for word, _ in BPEStepper("你好").words(0)]
 
 

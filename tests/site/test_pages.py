@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import pytest
 from axe_core_python.sync_playwright import Axe
-from bs4 import BeautifulSoup
-from conftest import HTML, Watch, built_pages
+from conftest import HTML, Watch, built_pages, dead_links, opened
 from playwright.sync_api import Browser, Page
 
 PAGES = [*built_pages(), "search.html"]
@@ -84,29 +80,24 @@ class Opened(NamedTuple):
     watch: Watch
 
 
-def opened(browser: Browser, site: str, path: str, **options: Any) -> Iterator[Opened]:
+def scrolled(browser: Browser, site: str, path: str, **options: Any) -> Iterator[Opened]:
     """Open a page, scroll it through, close it afterwards."""
-    context = browser.new_context(locale="zh-CN", **options)
-    watch = Watch(context, site)
-    page = context.new_page()
-    page.goto(f"{site}/{path}", wait_until="load")
-    scroll_through(page)
-    yield Opened(path, page, watch)
-    context.close()
+    with opened(browser, site, path, **options) as (page, watch):
+        scroll_through(page)
+        yield Opened(path, page, watch)
 
 
 # To open a chapter takes seconds: each page is opened once for all tests of a fixture.
 @pytest.fixture(scope="module", params=PAGES)
 def desktop(request: Any, browser: Browser, site: str) -> Iterator[Opened]:
     """Each page on a desktop, light."""
-    yield from opened(browser, site, request.param, viewport={"width": 1280, "height": 900})
+    yield from scrolled(browser, site, request.param)
 
 
 @pytest.fixture(scope="module", params=PAGES)
 def phone(request: Any, browser: Browser, site: str) -> Iterator[Opened]:
     """Each page at 360 px, dark."""
-    size = {"width": 360, "height": 740}
-    yield from opened(browser, site, request.param, viewport=size, color_scheme="dark")
+    yield from scrolled(browser, site, request.param, width=360, height=740, dark=True)
 
 
 def test_the_site_has_the_pages_of_the_book() -> None:
@@ -117,23 +108,7 @@ def test_the_site_has_the_pages_of_the_book() -> None:
 @pytest.mark.parametrize("path", PAGES)
 def test_links_lead_somewhere(path: str) -> None:
     """To a page of the site, and to a place that is on it."""
-    soup = BeautifulSoup((HTML / path).read_text(encoding="utf-8"), "html.parser")
-    dead = []
-    for link in soup.select("main a[href]"):
-        file, _, anchor = str(link["href"]).partition("#")
-        if ":" in file or "download" in link.attrs:
-            continue
-        target = (HTML / path).parent / unquote(file) if file else HTML / path
-        if not target.exists() or unquote(anchor) not in {"", *anchors(target)}:
-            dead.append(link["href"])
-    assert dead == []
-
-
-@cache
-def anchors(page: Path) -> frozenset[str]:
-    """The ids on a page."""
-    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    return frozenset(str(tag["id"]) for tag in soup.select("[id]"))
+    assert dead_links(path) == []
 
 
 # ------------------------------------------------------------------ on a desktop

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from figures import part, saved_figures, settled, start
+from figures import compose, part, saved_figures, settled, start
 from looks import assert_fits_and_is_legible
 
 from lmlib.assets import path
@@ -283,17 +283,9 @@ def test_an_input_method_is_left_alone(translator: Any) -> None:
     part(figure, "text").fill("")
     part(figure, "text").click()
     requests = len([url for url in watch.requests if "/models/" in url])
-    session = page.context.new_cdp_session(page)
-    for typed in ("n", "ni", "ni h", "ni hao"):
-        caret = {"selectionStart": len(typed), "selectionEnd": len(typed)}
-        session.send("Input.imeSetComposition", {"text": typed, **caret})
-        settled(page)
-        assert part(figure, "text").input_value() == typed
+    for _ in compose(page, figure, ("n", "ni", "ni h", "ni hao"), "你好"):
         assert part(figure, "length").inner_text().startswith("0 /")
-    assert requests == len([url for url in watch.requests if "/models/" in url])
-    session.send("Input.insertText", {"text": "你好"})
-    settled(page)
-    assert part(figure, "text").input_value() == "你好"
+        assert requests == len([url for url in watch.requests if "/models/" in url])
     assert part(figure, "length").inner_text().startswith("2 /")
 
 

@@ -142,7 +142,7 @@ function headPicker({ heads, onChange }) {
     const context = canvas.getContext("2d");
     const image = context.createImageData(nK, nQ);
     weights.forEach((weight, i) => {
-      const color = nlColor(Math.sqrt(weight), 0, 1, "sequential", dark);
+      const color = nlWeightColor(weight, dark);
       image.data.set([...color, blocked[i] ? 70 : 255], 4 * i);
     });
     context.putImageData(image, 0, 0);
@@ -314,23 +314,13 @@ function render({ model, el }) {
       rowLabels: state.tokens,
       columnLabels: state.keyTokens,
       blocked,
-      scale: "sequential",
-      low: 0,
-      high: 1,
-      shade: Math.sqrt,
+      ...nlWeights,
       format: (weight) => weight.toFixed(2),
       selectedRow: state.queryIndex,
       label: `注意力权重热力图，${state.nQ} 个查询，${state.nK} 个键。方向键移动，回车选定查询。`,
       dark,
     });
-    legend.update({
-      scale: "sequential",
-      low: 0,
-      high: 1,
-      shade: Math.sqrt,
-      ticks: [0, 0.1, 0.5, 1],
-      dark,
-    });
+    legend.update({ ...nlWeights, ticks: nlWeightTicks, dark });
     showRow();
   });
 

@@ -86,6 +86,14 @@ function nlChoices({ name, label, options, value, onChange }) {
   return { element: nlElement("div", group, caption, row), buttons: row.children, set };
 }
 
+/** A line for Chinese text, which no browser corrects; `more` are further attributes. */
+function nlTextInput({ name, className, more = {} }) {
+  return nlElement("input", {
+    ...{ class: `nl-input ${className}`, type: "text", lang: "zh-CN", "data-nl": name },
+    ...{ autocomplete: "off", autocapitalize: "off", spellcheck: "false", ...more },
+  });
+}
+
 /**
  * Calls `onText` when the reader has written into an input or textarea, but not while an input
  * method is composing: half-typed pinyin is not the reader's text. Returns () => is it composing?

@@ -6,6 +6,19 @@ function nlStride(cell, size) {
   return steps.find((step) => step * cell >= size) ?? 8192;
 }
 
+/**
+ * How attention weights, 0 to 1, are coloured: what `update` of a heatmap and of its legend take.
+ * The square root lets weights of a few percent be told from none.
+ */
+const nlWeights = { scale: "sequential", low: 0, high: 1, shade: Math.sqrt };
+const nlWeightTicks = [0, 0.1, 0.5, 1];
+
+/** The colour of one attention weight, as `nlColor` gives it. */
+function nlWeightColor(weight, dark) {
+  const { scale, low, high, shade } = nlWeights;
+  return nlColor(shade(weight), shade(low), shade(high), scale, dark);
+}
+
 const nlKeyMoves = {
   ArrowUp: [-1, 0],
   ArrowDown: [1, 0],

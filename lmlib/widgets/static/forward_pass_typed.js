@@ -86,10 +86,7 @@ function fpTypedOp(op, shape, values) {
 function fpTyping({ model, traced, vocabulary, onWalk }) {
   const name = model.get("model");
   const original = fpIds(traced.steps, "source_ids").map((id) => vocabulary[id]).join("");
-  const input = nlElement("input", {
-    ...{ class: "nl-input fp-sentence", type: "text", lang: "zh-CN", "data-nl": "sentence" },
-    ...{ autocomplete: "off", autocapitalize: "off", spellcheck: "false" },
-  });
+  const input = nlTextInput({ name: "sentence", className: "fp-sentence" });
   const note = nlElement("p", { class: "nl-note", role: "status", "data-nl": "sentence-note" });
   const back = nlButton({
     name: "sentence-back",

@@ -135,10 +135,7 @@ function ngWalkTable() {
 
 /** The line to type in. */
 function ngInput({ longest, onText }) {
-  const input = nlElement("input", {
-    ...{ class: "nl-input ng-input", type: "text", lang: "zh-CN", "data-nl": "text" },
-    ...{ autocomplete: "off", autocapitalize: "off", spellcheck: "false" },
-  });
+  const input = nlTextInput({ name: "text", className: "ng-input" });
   const caption = nlElement("span", { class: "nl-label" }, "前缀");
   const element = nlElement("label", { class: "nl-field ng-prefix" }, caption, input);
   const composing = nlOnText(input, () => onText([...input.value].slice(0, longest).join("")));

@@ -184,10 +184,7 @@ function trRender({ model, el }) {
       columns: names.length,
       rowLabels: steps.map((step) => trVisible(step.piece)),
       columnLabels: names.map(trVisible),
-      scale: "sequential",
-      low: 0,
-      high: 1,
-      shade: Math.sqrt,
+      ...nlWeights,
       format: (weight) => weight.toFixed(2),
       selectedRow: shown,
       label:
@@ -195,14 +192,7 @@ function trRender({ model, el }) {
         "方向键移动，回车选定片段。",
       dark,
     });
-    legend.update({
-      scale: "sequential",
-      low: 0,
-      high: 1,
-      shade: Math.sqrt,
-      ticks: [0, 0.1, 0.5, 1],
-      dark,
-    });
+    legend.update({ ...nlWeights, ticks: nlWeightTicks, dark });
     readout.textContent =
       cell === null || cell.column === null || cell.row >= steps.length
         ? "指着一格看它的数；点一行，选定那个片段。"

@@ -3,10 +3,7 @@
 
 /** The line to write in, with its button; a form, so that Enter works as the button does. */
 function trForm({ longest, onEdit, onSubmit }) {
-  const input = nlElement("input", {
-    ...{ class: "nl-input tr-input", type: "text", lang: "zh-CN", "data-nl": "text" },
-    ...{ autocomplete: "off", autocapitalize: "off", spellcheck: "false", enterkeyhint: "go" },
-  });
+  const input = nlTextInput({ name: "text", className: "tr-input", more: { enterkeyhint: "go" } });
   const counter = nlElement("output", { "data-nl": "length" });
   const count = () => {
     const length = [...input.value.trim()].length;
@@ -67,7 +64,7 @@ function trSourceRow() {
     element.replaceChildren(
       ...names.map((name, i) => {
         const weight = weights ? weights[i] : 0;
-        const color = nlColor(Math.sqrt(weight), 0, 1, "sequential", dark);
+        const color = nlWeightColor(weight, dark);
         const box = nlElement("span", { class: "tr-char" }, trVisible(name));
         box.style.background = `rgb(${color.join(",")})`;
         box.style.color = nlInkOn(color);
