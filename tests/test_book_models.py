@@ -125,7 +125,7 @@ def test_a_model_that_is_too_large_is_an_error(tmp_path: Path) -> None:
         models.scripts(tmp_path, ["big"], pack=lambda folder: bytes(1_500_001))
 
 
-@pytest.mark.parametrize("name", ["hello_world", "zh_en"])
+@pytest.mark.parametrize("name", ["hello_world", "poem_bert_small", "poem_gpt_small", "zh_en"])
 def test_the_models_of_the_pages_are_small_enough(name: str) -> None:
     data = models.packed(path("models", name))
     assert data == packed_model(name)  # what a kernel sends

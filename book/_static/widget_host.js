@@ -239,7 +239,7 @@ function nlSay(place, text) {
 async function nlStart(host, place) {
   if (place.dataset.status !== "waiting") return;
   place.dataset.status = "loading";
-  nlSay(place, "正在载入互动图……");
+  nlSay(place, "正在载入活图……");
   const body = document.createElement("div");
   body.className = "nl-live-body";
   try {
@@ -255,7 +255,7 @@ async function nlStart(host, place) {
     place.dataset.status = "failed";
     nlSay(
       place,
-      "互动图没有启动，上面是它的静态图片。请刷新页面再试；如果仍然不行，请换用较新版本的浏览器。",
+      "活图没有启动，上面是它的静态图片。请刷新页面再试；如果仍然不行，请换用较新版本的浏览器。",
     );
     console.error(`Live figure ${place.dataset.figure} (${place.dataset.model}):`, error);
   }
@@ -278,7 +278,7 @@ function nlWatch(host) {
     place.dataset.status = "waiting";
     place.tabIndex = 0; // until it runs, the keyboard must find the place itself
     place.setAttribute("role", "group");
-    place.setAttribute("aria-label", "互动图，正在等待载入");
+    place.setAttribute("aria-label", "活图，正在等待载入");
     place.addEventListener("focusin", () => nlStart(host, place), { once: true });
     observer.observe(place);
   }

@@ -24,6 +24,9 @@ from lmlib.exercises import (
     chapter_04,
     chapter_05,
     chapter_06,
+    chapter_07,
+    chapter_08,
+    chapter_09,
 )
 from lmlib.exercises._grading import Exercise, Mistake, judge
 
@@ -36,6 +39,9 @@ EXERCISES: dict[str, Exercise] = {
     **chapter_04.EXERCISES,
     **chapter_05.EXERCISES,
     **chapter_06.EXERCISES,
+    **chapter_07.EXERCISES,
+    **chapter_08.EXERCISES,
+    **chapter_09.EXERCISES,
 }
 """All exercises of the book by name, e.g. ``"05.layer_norm"``: chapter, then task."""
 

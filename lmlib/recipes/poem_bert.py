@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +20,17 @@ from lmlib.recipes._poem_clozes import (
     Cloze,
     Quality,
     baselines,
-    characters_only,
     chunks,
     clozes,
     quality,
+)
+from lmlib.recipes._poem_filling import (
+    MASK_TOKEN,
+    encode,
+    fill,
+    follows,
+    masked_log_probs,
+    nsp_logits,
 )
 from lmlib.recipes._poem_pairs import (
     ALL_SPECIALS,
@@ -36,15 +42,47 @@ from lmlib.recipes._poem_pairs import (
     Passages,
     framed,
 )
-from lmlib.recipes._run import Card, Check, Metric, arguments, as_shipped, fit, publish
+from lmlib.recipes._run import (
+    Card,
+    Check,
+    Metric,
+    Options,
+    arguments,
+    as_shipped,
+    fit,
+    publish,
+)
 from lmlib.tokenizers import CharTokenizer, Tokenizer
 from lmlib.training import LengthBatches, TrainConfig
+
+__all__ = [
+    "FILLINGS",
+    "MASK_TOKEN",
+    "MODEL",
+    "TRAINING",
+    "batches",
+    "card_of",
+    "check",
+    "cloze_quality",
+    "drafts",
+    "encode",
+    "examples",
+    "fill",
+    "follows",
+    "main",
+    "make",
+    "make_tokenizer",
+    "masked_log_probs",
+    "nsp_accuracy",
+    "nsp_logits",
+    "question",
+]
 
 NAME = "poem_bert"
 """The recipe, and the folder of the model."""
 
-MASK_TOKEN = "[MASK]"
-"""What stands in a text where a character is to be filled in."""
+TITLE = "poem_bert: it fills in what a poem lacks"
+"""Of its card."""
 
 MIN_COUNT = 30
 """A character that the training text holds less often is <unk>: 0.3 % of the text."""
@@ -124,92 +162,7 @@ def batches(tokenizer: Tokenizer, poems: Iterable[Poem]) -> LengthBatches:
     )
 
 
-# ------------------------------------------------------------------ asking the model
-
-
-def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of ``text``, in which `MASK_TOKEN` may stand, without [CLS] and [SEP].
-
-    Args:
-        tokenizer: from `make_tokenizer`.
-        text: any.
-    """
-    head, *tail = text.split(MASK_TOKEN)
-    return [*tokenizer.encode(head), *(i for part in tail for i in [MASK, *tokenizer.encode(part)])]
-
-
-@torch.inference_mode()
-def fill(
-    model: BertForPreTraining, tokenizer: Tokenizer, text: str, top_k: int = 5
-) -> list[list[tuple[str, float]]]:
-    """The characters that fit best where ``text`` has [MASK].
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: its.
-        text: such as 床前明月[MASK]，疑是地上霜。
-        top_k: how many characters for each [MASK].
-
-    Returns:
-        For each [MASK], in order, characters and their probabilities, the best first.
-
-    Raises:
-        ValueError: there is no [MASK], or the text is too long for the model.
-    """
-    ids, _ = framed(encode(tokenizer, text))
-    places = [i for i, index in enumerate(ids) if index == MASK]
-    if not places:
-        raise ValueError(f"text must have a {MASK_TOKEN}, got {text!r}")
-    rows = masked_log_probs(model, [ids], [places])
-    best, chosen = rows.exp().topk(top_k)
-    return [
-        [(tokenizer.token_of(i), p) for i, p in zip(indices, probs, strict=True)]
-        for indices, probs in zip(chosen.tolist(), best.tolist(), strict=True)
-    ]
-
-
-@torch.inference_mode()
-def follows(model: BertForPreTraining, tokenizer: Tokenizer, first: str, second: str) -> float:
-    """The probability that ``second`` comes behind ``first`` in a poem.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: its.
-        first: a line or a couplet, with its punctuation.
-        second: another one.
-    """
-    sentence_pair = framed(tokenizer.encode(first), tokenizer.encode(second))
-    return float(nsp_logits(model, [sentence_pair]).softmax(dim=-1)[0, 0])
-
-
-def masked_log_probs(
-    model: BertForPreTraining, sequences: Sequence[list[int]], places: Sequence[list[int]]
-) -> Tensor:
-    """log P of all characters at some places: (num_places, vocab_size) float32, specials −inf.
-
-    Args:
-        model: in evaluation mode.
-        sequences: framed ids, equally long.
-        places: of each, in rising order.
-    """
-    ids = torch.tensor(sequences, device=next(model.parameters()).device)
-    predict_at = torch.zeros_like(ids, dtype=torch.bool)
-    for row, where in enumerate(places):
-        predict_at[row, where] = True
-    output: Any = model(ids, predict_at=predict_at)
-    return characters_only(output.mlm_logits.float().cpu())
-
-
-def nsp_logits(model: BertForPreTraining, pairs: Sequence[tuple[list[int], list[int]]]) -> Tensor:
-    """Two numbers for each pair, "follows" and "random": (batch, 2) float32.
-
-    Args:
-        model: in evaluation mode.
-        pairs: token and segment ids as `framed` gives them, equally long.
-    """
-    device = next(model.parameters()).device
-    token_ids, segment_ids = (torch.tensor(x, device=device) for x in zip(*pairs, strict=True))
-    return model.nsp_head(model.bert.pooled(token_ids, segment_ids)).float().cpu()
+# ------------------------------------------------------------------ measuring
 
 
 def drafts(model: BertForPreTraining, tokenizer: Tokenizer) -> list[str]:
@@ -225,9 +178,6 @@ def drafts(model: BertForPreTraining, tokenizer: Tokenizer) -> list[str]:
             text = text.replace(MASK_TOKEN, f"[{''.join(char for char, _ in best)}]", 1)
         texts.append(text)
     return texts
-
-
-# ------------------------------------------------------------------ measuring
 
 
 def question(cloze: Cloze) -> list[int]:
@@ -295,7 +245,14 @@ def examples(tokenizer: Tokenizer) -> list[tuple[Tensor]]:
 
 
 def card_of(
-    model: BertForPreTraining, tokenizer: Tokenizer, poems: Splits[Poem], count_in: Sequence[Poem]
+    model: BertForPreTraining,
+    tokenizer: Tokenizer,
+    poems: Splits[Poem],
+    count_in: Sequence[Poem],
+    *,
+    name: str = NAME,
+    title: str = TITLE,
+    notes: Sequence[str] = (),
 ) -> Card:
     """What is said of the model, everything measured.
 
@@ -303,21 +260,23 @@ def card_of(
         model: as shipped.
         tokenizer: its.
         poems: all of them.
-        count_in: the poems that the n-grams are counted in.
+        count_in: the poems that the n-grams are counted in; of none, there are no n-grams.
+        name: the folder of the model.
+        title, notes: of the card.
     """
     asked = clozes(tokenizer, poems.validation)
     reached = cloze_quality(model, asked)
     tested = cloze_quality(model, clozes(tokenizer, poems.test))
-    counted = baselines(tokenizer, count_in, asked)
+    counted = baselines(tokenizer, count_in, asked) if count_in else {}
     how = f"one masked character in each of {len(asked):,} couplets, validation"
     passages = Passages(tokenizer, poems.validation)
     metrics = [Metric("perplexity", reached.perplexity, how)]
     metrics += [Metric(f"perplexity, {k}", q.perplexity, "the same") for k, q in counted.items()]
     metrics += [Metric("test perplexity", tested.perplexity, "the same on the test part")]
-    for name, field in (("top-1", "top1"), ("top-5", "top5")):
-        metrics += [Metric(name, getattr(reached, field), "share of right characters, validation")]
+    for label, field in (("top-1", "top1"), ("top-5", "top5")):
+        metrics += [Metric(label, getattr(reached, field), "share of right characters, validation")]
         metrics += [
-            Metric(f"{name}, {k}", getattr(q, field), "the same") for k, q in counted.items()
+            Metric(f"{label}, {k}", getattr(q, field), "the same") for k, q in counted.items()
         ]
     metrics += [
         Metric(
@@ -328,7 +287,7 @@ def card_of(
         )
     ]
     return Card(
-        title="poem_bert: it fills in what a poem lacks",
+        title=title,
         summary=(
             "A BERT that reads classical Chinese poems by characters and both ways: it fills in "
             "masked characters, and says if a line follows another."
@@ -345,32 +304,47 @@ def card_of(
         metrics=metrics,
         limits=[
             "It knows classical poems only: in modern Chinese it guesses by its poems.",
-            "A random line differs in topic and rhyme, so next-sentence prediction is mostly that.",
+            "A random line differs in metre and rhyme, so next-sentence prediction is mostly that.",
             "Several masks side by side are filled in one by one, without regard to each other.",
             f"Characters seen fewer than {MIN_COUNT} times are `<unk>` to it.",
             f"It reads at most {MODEL.max_seq_len - 2} characters: one 七律.",
         ],
+        notes=notes,
         check=Check("perplexity", 0.5, "a masked character, 200 Tang poems for validation"),
         usage=(
             "from lmlib.assets import path\n"
             "from lmlib.pretrained import load_pretrained, load_tokenizer\n"
             f"from lmlib.recipes.{NAME} import fill, follows\n\n"
-            f'model = load_pretrained(path("models", "{NAME}"))\n'
-            f'tokenizer = load_tokenizer(path("models", "{NAME}"))\n'
+            f'model = load_pretrained(path("models", "{name}"))\n'
+            f'tokenizer = load_tokenizer(path("models", "{name}"))\n'
             f'fill(model, tokenizer, "{FILLINGS[0]}", top_k=3)\n'
             'follows(model, tokenizer, "床前明月光，", "疑是地上霜。")'
         ),
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train the model and write it."""
-    options = arguments(NAME, argv, summary="Train the poem BERT.")
+def make(
+    options: Options,
+    shape: BertConfig,
+    training: TrainConfig,
+    *,
+    title: str,
+    ngrams: bool = False,
+    notes: Sequence[str] = (),
+) -> None:
+    """Train a poem BERT, measure it and write it.
+
+    Args:
+        options: from `arguments`.
+        shape: of the model; its vocab_size becomes that of the tokenizer.
+        training: how it is trained.
+        title, notes: of its card.
+        ngrams: compare it with n-grams.
+    """
     seed_everything(SEED)
     poems = load_poems("all")
     tokenizer = make_tokenizer(poems.train)
-    shape = replace(MODEL, vocab_size=len(tokenizer.vocab))
-    model = BertForPreTraining(shape).to(options.device)
+    model = BertForPreTraining(replace(shape, vocab_size=len(tokenizer.vocab))).to(options.device)
     some = poems.validation[::4]
     asked, passages = clozes(tokenizer, some), Passages(tokenizer, some)
 
@@ -382,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options,
         model,
         batches(tokenizer, poems.train),
-        TRAINING,
+        training,
         loss_fn=bert_loss,
         evaluate_on=validation,
         sample=lambda network: drafts(network, tokenizer),
@@ -390,8 +364,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Counting in all poems takes minutes, too long for a smoke run.
     count_in = poems.train if options.max_steps is None else poems.train[:2000]
     shipped = as_shipped(model)
-    card = card_of(shipped, tokenizer, poems, count_in)
+    card = card_of(
+        shipped,
+        tokenizer,
+        poems,
+        count_in if ngrams else [],
+        name=options.name,
+        title=title,
+        notes=notes,
+    )
     publish(options, shipped, tokenizer, card, [fitted], check, examples=examples(tokenizer))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train the model and write it."""
+    options = arguments(NAME, argv, summary="Train the poem BERT.")
+    make(options, MODEL, TRAINING, title=TITLE, ngrams=True)
 
 
 if __name__ == "__main__":

@@ -8,26 +8,54 @@ positions, RMSNorm, SwiGLU, tied embeddings, no biases.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from lmlib import seed_everything
 from lmlib.datasets import Poem, Splits, is_well_formed, load_poems
-from lmlib.generation import sample
 from lmlib.gpt import GPT, GPTConfig
 from lmlib.metrics import copied_line_rate, distinct_n, perplexity_from_nll
 from lmlib.ngram import NGramModel
-from lmlib.recipes._run import Card, Check, Metric, arguments, as_shipped, fit, publish
+from lmlib.recipes._poem_writing import FORMS, compose, form_token, page_model, prompt, write
+from lmlib.recipes._run import (
+    Card,
+    Check,
+    Metric,
+    Options,
+    arguments,
+    as_shipped,
+    fit,
+    publish,
+)
 from lmlib.tokenizers import SPECIALS, CharTokenizer, Tokenizer
 from lmlib.training import LengthBatches, TrainConfig
 
+__all__ = [
+    "FORMS",
+    "batches",
+    "check",
+    "collate",
+    "compose",
+    "encode",
+    "examples",
+    "form_token",
+    "lines",
+    "main",
+    "make",
+    "make_tokenizer",
+    "model_config",
+    "ngram_perplexity",
+    "page_model",
+    "perplexity",
+    "prompt",
+    "sampled_quality",
+    "write",
+]
+
 NAME = "poem_gpt"
 """The recipe, and the folder of the model."""
-
-FORMS = ("五绝", "七绝", "五律")
-"""The forms it writes; `form_token` gives their tokens."""
 
 MIN_COUNT = 30
 """A character that the training text holds less often is <unk>: 0.3 % of the text."""
@@ -73,30 +101,12 @@ def model_config(vocab_size: int) -> GPTConfig:
 # ------------------------------------------------------------------ text
 
 
-def form_token(form: str) -> str:
-    """The token that announces a form: <七绝>."""
-    return f"<{form}>"
-
-
 def make_tokenizer(poems: Iterable[Poem]) -> CharTokenizer:
     """The characters that occur in ``poems`` at least `MIN_COUNT` times, and the forms' tokens."""
     specials = [*SPECIALS, *map(form_token, FORMS)]
     return CharTokenizer.train(
         (poem.text for poem in poems), min_count=MIN_COUNT, specials=specials
     )
-
-
-def prompt(tokenizer: Tokenizer, form: str, beginning: str = "") -> list[int]:
-    """The ids that ask for a poem.
-
-    Args:
-        tokenizer: from `make_tokenizer`.
-        form: one of `FORMS`.
-        beginning: its first characters.
-    """
-    return [
-        tokenizer.bos_id, tokenizer.id_of(form_token(form)), *tokenizer.encode(beginning)
-    ]  # fmt: skip
 
 
 def encode(tokenizer: Tokenizer, poem: Poem) -> list[int]:
@@ -179,39 +189,6 @@ def ngram_perplexity(tokenizer: Tokenizer, poems: Splits[Poem], order: int) -> f
     return perplexity_from_nll(total, sum(map(len, log_probs)))
 
 
-def write(
-    model: GPT,
-    tokenizer: Tokenizer,
-    form: str,
-    count: int = 1,
-    *,
-    beginning: str = "",
-    seed: int = 0,
-    temperature: float = 1.0,
-) -> list[str]:
-    """Poems drawn from the model as it is, or at another temperature.
-
-    Args:
-        model, tokenizer: as this recipe makes them.
-        form: one of `FORMS`.
-        count: how many.
-        beginning: the first characters.
-        seed: of the draws.
-        temperature: see `lmlib.generation.sample`.
-    """
-    ids = prompt(tokenizer, form, beginning)
-    written = sample(
-        model,
-        [ids] * count,
-        max_new_tokens=model.config.max_seq_len - len(ids),
-        temperature=temperature,
-        suppress=[tokenizer.unk_id],
-        eos_id=tokenizer.eos_id,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return [beginning + tokenizer.decode(text) for text in written.texts]
-
-
 def lines(text: str) -> list[str]:
     """The lines of a poem, without punctuation."""
     return [line for line in text.replace("，", "。").split("。") if line]
@@ -257,13 +234,32 @@ def sampled_quality(model: GPT, tokenizer: Tokenizer, train: Sequence[Poem]) -> 
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train the model and write it."""
-    options = arguments(NAME, argv, summary="Train the poem GPT.")
+def make(
+    options: Options,
+    shape: Callable[[int], GPTConfig],
+    training: TrainConfig,
+    *,
+    title: str,
+    ngrams: Sequence[int] = (),
+    notes: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
+) -> None:
+    """Train a poem GPT, measure it and write it.
+
+    Args:
+        options: from `arguments`.
+        shape: its config, given the size of the vocabulary.
+        training: how it is trained.
+        title: of its card.
+        ngrams: the orders of the n-grams that it is compared with.
+        notes: of its card.
+        tokenizer: another model's, whose tokens it shares; its own is made if none is given.
+    """
     seed_everything(SEED)
     poems = load_poems("all", FORMS)
-    tokenizer = make_tokenizer(poems.train)
-    model = GPT(model_config(len(tokenizer.vocab))).to(options.device)
+    if tokenizer is None:
+        tokenizer = make_tokenizer(poems.train)
+    model = GPT(shape(len(tokenizer.vocab))).to(options.device)
     validation = batches(tokenizer, poems.validation, BATCH_TOKENS)
 
     def drafts(network: GPT) -> list[str]:
@@ -274,16 +270,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         options,
         model,
         batches(tokenizer, poems.train, BATCH_TOKENS),
-        TRAINING,
+        training,
         evaluate_on=validation,
         sample=drafts,
     )
     shipped = as_shipped(model)
     reached = perplexity(shipped, tokenizer, poems.validation)
-    counted = {order: ngram_perplexity(tokenizer, poems, order) for order in (2, 3, 4, 5)}
-    best = min(counted, key=lambda order: counted[order])
+    counted = {order: ngram_perplexity(tokenizer, poems, order) for order in ngrams}
+    compared = [
+        Metric(f"perplexity of {order}-grams", value, "interpolated Kneser–Ney, validation")
+        for order, value in counted.items()
+    ]
+    if counted:
+        best = min(counted, key=lambda order: counted[order])
+        below = 1 - reached / counted[best]
+        compared += [Metric("below the best n-gram", below, f"share; order {best} is best")]
     card = Card(
-        title="poem_gpt: it writes 绝句 and 五律",
+        title=title,
         summary=(
             "A decoder that writes classical Chinese poems character by character, in one of "
             "three forms, from nothing or from a beginning."
@@ -303,13 +306,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 perplexity(shipped, tokenizer, poems.test),
                 "the same on the test part, which no choice was made by",
             ),
-            *(
-                Metric(f"perplexity of {order}-grams", value, "interpolated Kneser–Ney, validation")
-                for order, value in counted.items()
-            ),
-            Metric(
-                "below the best n-gram", 1 - reached / counted[best], f"share; order {best} is best"
-            ),
+            *compared,
             *sampled_quality(shipped, tokenizer, poems.train),
         ],
         limits=[
@@ -318,9 +315,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"Characters seen fewer than {MIN_COUNT} times are `<unk>` to it.",
             "It has no 七律, which would not fit into its context of 64 tokens.",
         ],
+        notes=notes,
         check=Check("perplexity", 0.5, "of 60 七绝 of the Tang in the validation part"),
     )
     publish(options, shipped, tokenizer, card, [fitted], check, examples=examples(tokenizer))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train the model and write it."""
+    options = arguments(NAME, argv, summary="Train the poem GPT.")
+    title = "poem_gpt: it writes 绝句 and 五律"
+    make(options, model_config, TRAINING, title=title, ngrams=(2, 3, 4, 5))
 
 
 if __name__ == "__main__":

@@ -225,6 +225,6 @@ class AttentionHeatmap(LiveFigure):
 
 def _default_alt(tokens: Sequence[str], layers: int, heads: int) -> str:
     return (
-        f"可操作的注意力热力图：{layers} 层、每层 {heads} 个头，"
+        f"可操作的注意力热图：{layers} 层、每层 {heads} 个头，"
         f"行是查询，列是键，{len(tokens)} 个查询依次是「{' '.join(tokens)}」，颜色越深权重越大。"
     )

@@ -315,6 +315,6 @@ def _default_alt(
     sets = f"，可在{'、'.join(f'「{name}」' for name in names)}之间切换" if len(names) > 1 else ""
     typed = "；可以换一句话，模型在页面里重算" if typing else ""
     return (
-        f"可操作的前向传播图：左边是编码器–解码器网络，右边一步一步显示「{sentence}」"
+        f"可操作的前向传播图：左边是编码器—解码器网络，右边一步一步显示「{sentence}」"
         f"经过的 {count} 个张量，从词元编号到概率，每个都有公式、形状和数值{sets}{typed}。"
     )

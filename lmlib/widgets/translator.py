@@ -249,7 +249,7 @@ class Translator(ModelFigure):
         which = "各个头平均" if self.head is None else f"，头 {self.head + 1}"
         return (
             "可操作的翻译图：写一句中文或一个日期，模型把它译成英文，"
-            "每个片段有概率、备选和它看了哪些字的热力图（行是英文片段，列是原文的字）。"
+            "每个片段有概率、备选和它看了哪些字的热图（行是英文片段，列是原文的字）。"
             f"现在「{self.text}」译成「{self.translation()}」；"
             f"第 {self.layer + 1} 层{which}，{'，'.join(looks[:4])}。"
         )

@@ -45,7 +45,7 @@ def run_node(tmp_path: Path) -> RunNode:
             input=json.dumps(data),
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=240,
         )
         assert process.returncode == 0, process.stderr
         return json.loads(process.stdout)

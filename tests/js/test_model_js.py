@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from lmlib.assets import path
+from lmlib.bert import BertConfig, BertModel
 from lmlib.export import load_packed, pack, unpack
 from lmlib.generation import greedy_search
-from lmlib.gpt import GPT, GPTConfig
 from lmlib.pretrained import load_pretrained, load_tokenizer
 from lmlib.recipes.hello_world import PHRASES, unseen
 from lmlib.tokenizers import CharTokenizer
@@ -276,13 +276,13 @@ def edited(data: bytes, edit: Any) -> bytes:
 def test_a_model_that_cannot_be_computed_is_refused(run_node: Any) -> None:
     data = pack(small_model(), letters())
     torch.manual_seed(0)
-    gpt = GPT(GPTConfig.gpt2(vocab_size=19, d_model=6, num_heads=1, num_layers=1, max_seq_len=5))
+    bert = BertModel(BertConfig(19, d_model=6, num_heads=1, num_layers=1, d_ff=5, max_seq_len=5))
     cases = {
         "rotary": pack(small_model(positions="rotary"), letters()),
         "relative": pack(small_model(positions="relative"), letters()),
         "swiglu": pack(small_model(feed_forward="swiglu"), letters()),
         "sliding_window": edited(data, lambda m: m["config"].update(sliding_window=4)),
-        "GPT": pack(gpt, letters()),
+        "BertModel": pack(bert, letters()),
         "toString": edited(data, lambda m: m.update({"class": "toString"})),
         "分词器": pack(small_model()),
         "分词器 ": edited(data, lambda m: m["tokenizer"].update(type="wordpiece")),

@@ -30,6 +30,7 @@ ENCODE = """(figure, { content, texts, ids }) => {
     decoded: ids.map((some) => tokenizer.decode(some)),
     pieces: content.vocab.map((_, id) => tokenizer.piece(id)),
     unknown: texts.map((text) => tokenizer.unknown(text)),
+    named: content.vocab.map((token) => tokenizer.idOf(token)),
   };
 }"""
 
@@ -94,13 +95,14 @@ def assert_equal(run_node: Any, tokenizer: Any, texts: list[str]) -> None:
         assert places == unknown_to(tokenizer, text), ascii(text)
     for some, found in zip(ids, got["decoded"], strict=True):
         assert found == tokenizer.decode(some), some
+    assert got["named"] == list(range(len(tokenizer)))
     if isinstance(tokenizer, BPETokenizer):
         assert got["pieces"] == [tokenizer.readable(token) for token in tokenizer.vocab]
     else:
         assert got["pieces"] == list(tokenizer.vocab)
 
 
-@pytest.mark.parametrize("name", ["hello_world", "zh_en", "poem_gpt"])
+@pytest.mark.parametrize("name", ["hello_world", "zh_en", "poem_gpt", "poem_bert"])
 def test_a_shipped_tokenizer(run_node: Any, name: str) -> None:
     tokenizer = load_tokenizer(path("models", name))
     assert_equal(run_node, tokenizer, [*corpus(), *ODD, *random_texts()])
@@ -125,10 +127,13 @@ def test_a_vocabulary_without_unk_refuses(run_node: Any) -> None:
     content = content_of(CharTokenizer.from_vocab(["天", "地", "<bos>"]))
     script = """(figure, content) => {
       const tokenizer = figure.lmTokenizer(content);
-      try { return tokenizer.encode("天人"); } catch (error) { return error.message; }
+      const said = (act) => {
+        try { return act(); } catch (error) { return error.message; }
+      };
+      return [said(() => tokenizer.encode("天人")), said(() => tokenizer.idOf("<eos>"))];
     }"""
     said = run_node(ENGINE, script, content, also=["lmTokenizer"])
-    assert said == "词表里没有「人」，也没有代替它的词元。"
+    assert said == ["词表里没有「人」，也没有代替它的词元。", "词表里没有「<eos>」。"]
 
 
 PATTERNS = [

@@ -317,7 +317,7 @@ function render({ model, el }) {
       ...nlWeights,
       format: (weight) => weight.toFixed(2),
       selectedRow: state.queryIndex,
-      label: `注意力权重热力图，${state.nQ} 个查询，${state.nK} 个键。方向键移动，回车选定查询。`,
+      label: `注意力权重热图，${state.nQ} 个查询，${state.nK} 个键。方向键移动，回车选定查询。`,
       dark,
     });
     legend.update({ ...nlWeights, ticks: nlWeightTicks, dark });

@@ -58,7 +58,7 @@ function nlHeatmap({
   const canvas = nlElement("canvas", {
     tabindex: 0,
     role: "application",
-    "aria-roledescription": "热力图",
+    "aria-roledescription": "热图",
     "data-nl": name,
   });
   const cornerLabel = nlElement("div", { class: "nl-heatmap-corner", "aria-hidden": "true" }, corner);

@@ -86,12 +86,15 @@ function lmNorm({ weight, bias }, x, { eps, centred }) {
   return x.map((number, j) => (number - mean) * scale * weight[j] + (bias ? bias[j] : 0));
 }
 
-/** The error function, to 1.5 · 10⁻⁷ (Abramowitz & Stegun, 7.1.26). */
+/** The error function by its series (Abramowitz & Stegun, 7.1.6), to the last digits. */
 function lmErf(x) {
-  const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const coefficients = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
-  const sum = coefficients.reduce((result, c) => (result + c) * t, 0);
-  return Math.sign(x) * (1 - sum * Math.exp(-x * x));
+  if (Math.abs(x) > 6) return Math.sign(x);
+  let [term, sum] = [x, x];
+  for (let n = 1; Math.abs(term) > 1e-16 * Math.abs(sum); n++) {
+    term *= (2 * x * x) / (2 * n + 1);
+    sum += term;
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
 }
 
 /** The activations of lmlib.layers.FeedForward by name. */
@@ -102,13 +105,27 @@ const LM_ACTIVATIONS = {
   silu: (x) => x / (1 + Math.exp(-x)),
 };
 
-/** activation(x W_1 + b_1) W_2 + b_2 of each row. */
-function lmFeedForward({ W_1, W_2, activation }, rows, tap) {
+/** activation(x W_1 + b_1) W_2 + b_2 of each row; or (SiLU(x W_gate) ⊙ x W_up) W_down. */
+function lmFeedForward(part, rows, tap) {
+  if (part.W_gate) return lmSwiGLU(part, rows, tap);
+  const { W_1, W_2, activation } = part;
   const before = rows.map((x) => lmLinear(W_1, x));
   tap("pre_activation", () => lmTensor(before));
   const hidden = before.map((x) => x.map(LM_ACTIVATIONS[activation]));
   tap("hidden", () => lmTensor(hidden));
   const output = hidden.map((x) => lmLinear(W_2, x));
+  tap("output", () => lmTensor(output));
+  return output;
+}
+
+function lmSwiGLU({ W_gate, W_up, W_down }, rows, tap) {
+  const gate = rows.map((x) => lmLinear(W_gate, x));
+  tap("gate", () => lmTensor(gate));
+  const up = rows.map((x) => lmLinear(W_up, x));
+  tap("up", () => lmTensor(up));
+  const hidden = gate.map((row, i) => row.map((x, j) => LM_ACTIVATIONS.silu(x) * up[i][j]));
+  tap("hidden", () => lmTensor(hidden));
+  const output = hidden.map((x) => lmLinear(W_down, x));
   tap("output", () => lmTensor(output));
   return output;
 }
@@ -168,16 +185,19 @@ function lmMixed({ weights, values, heads, kvHeads, width, nQ, nK }, i) {
 }
 
 /**
- * Multi-head attention. `part` is { W_Q, W_K, W_V, W_O, heads, kvHeads }; the keys and values of
- * `memory` are appended to `cache`, { keys, values }, and the queries look at all that it holds.
+ * Multi-head attention. `part` is { W_Q, W_K, W_V, W_O, heads, kvHeads, turn }; the keys and values
+ * of `memory` are appended to `cache`, and the queries look at all that it holds. With `turn`
+ * (see `lmRotary`) queries and memory are the same tokens, behind those that the cache has.
  */
 function lmAttention(part, queries, { memory, cache, mayLook }, tap) {
   const { heads, kvHeads } = part;
-  const projected = queries.map((x) => lmLinear(part.W_Q, x));
-  for (const x of memory) {
-    cache.keys.push(lmLinear(part.W_K, x));
+  const past = cache.keys.length;
+  const turned = (row, i) => (part.turn ? part.turn(row, past + i) : row);
+  const projected = queries.map((x, i) => turned(lmLinear(part.W_Q, x), i));
+  memory.forEach((x, i) => {
+    cache.keys.push(turned(lmLinear(part.W_K, x), i));
     cache.values.push(lmLinear(part.W_V, x));
-  }
+  });
   const { keys, values } = cache;
   tap("Q", () => lmHeadsTensor(projected, heads));
   tap("K", () => lmHeadsTensor(keys, kvHeads));

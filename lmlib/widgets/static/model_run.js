@@ -91,11 +91,16 @@ function lmLogSoftmax(logits, id) {
 // ---------------------------------------------------------------- any model
 
 /** The classes of models that can be computed here: (packed, tokenizer) → their own methods. */
-const LM_NETWORKS = { Transformer: lmTransformer };
+const LM_NETWORKS = {
+  Transformer: lmTransformer,
+  GPT: lmGPT,
+  BertForPreTraining: lmBert,
+};
 
 /**
  * A network of what lmlib.export.pack wrote, an ArrayBuffer: { kind, config, tokenizer, … }. A
- * "Transformer" has start(sourceIds, { limit }) and trace(sourceIds, targetIds).
+ * "Transformer" has start(sourceIds, { limit }) and trace(sourceIds, targetIds), a "GPT"
+ * write(promptIds), a "BertForPreTraining" read(ids, segments).
  */
 function lmNetwork(buffer) {
   const packed = lmReadPacked(buffer);

@@ -1,5 +1,5 @@
 // The shipped models in the page: their tokenizers, equal to lmlib.tokenizers'. `content` is what
-// the tokenizer's JSON file holds. A tokenizer is { encode, decode, piece, unknown }.
+// the tokenizer's JSON file holds. A tokenizer is { encode, decode, piece, unknown, idOf }.
 
 function lmTokenizer(content) {
   if (content?.type === "char") return lmCharTokenizer(content);
@@ -22,7 +22,7 @@ function lmCharTokenizer({ vocab }) {
   const piece = (id) => vocab[lmCheckedId(id, vocab.length)];
   const decode = (ids) => ids.map(piece).filter(isText).join("");
   const unknown = (text) => lmWhere([...text], (char) => !ids.has(char));
-  return { encode, decode, piece, unknown };
+  return { encode, decode, piece, unknown, idOf: lmIdOf(ids) };
 }
 
 /** Byte-level byte-pair encoding: the text in pieces, those in bytes, the bytes merged. */
@@ -61,7 +61,15 @@ function lmBPETokenizer({ vocab, merges, specials, pattern }) {
   }
   const unknown = (text) =>
     lmWhere([...text], (char) => !ids.has(lmBytes(char).map((byte) => alphabet[byte]).join("")));
-  return { encode, decode, piece, unknown };
+  return { encode, decode, piece, unknown, idOf: lmIdOf(ids) };
+}
+
+/** token → its id: of special ones, too, which no text holds. */
+function lmIdOf(ids) {
+  return (token) => {
+    if (ids.has(token)) return ids.get(token);
+    throw new Error(`词表里没有「${token}」。`);
+  };
 }
 
 /** The places at which `test` holds. */

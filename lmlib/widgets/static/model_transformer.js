@@ -19,7 +19,7 @@ const LM_TRANSFORMER_OPTIONS = {
 /** The model of a packed one: see `lmNetwork`. */
 function lmTransformer(packed, tokenizer) {
   const { config } = packed.manifest;
-  lmCheckTransformer(config);
+  lmCheckConfig(config, LM_TRANSFORMER_FIELDS, LM_TRANSFORMER_OPTIONS);
   const net = lmTransformerParts(packed, config);
   const check = (ids, what) => lmCheckIds(ids, what, config);
   return {
@@ -28,66 +28,18 @@ function lmTransformer(packed, tokenizer) {
   };
 }
 
-function lmCheckTransformer(config) {
-  for (const field of Object.keys(config)) {
-    if (LM_TRANSFORMER_FIELDS.includes(field)) continue;
-    throw new Error(`网页里的程序还不认识模型设置里的 ${field}。`);
-  }
-  for (const [field, known] of Object.entries(LM_TRANSFORMER_OPTIONS)) {
-    if (known.includes(config[field])) continue;
-    throw new Error(`网页里的程序还不会算 ${field} = "${config[field]}" 的模型。`);
-  }
-}
-
-/** Token ids that the model can read, as a plain list. */
-function lmCheckIds(ids, what, { vocab_size, max_seq_len }) {
-  const list = Array.from(ids ?? []);
-  if (!list.length) throw new Error(`${what}是空的：至少要有一个词元。`);
-  if (list.length > max_seq_len) {
-    const length = `${what}有 ${list.length} 个词元`;
-    throw new Error(`${length}，这个模型最多读 ${max_seq_len} 个：请缩短一些。`);
-  }
-  for (const id of list) lmCheckedId(id, vocab_size);
-  return list;
-}
-
 /** The modules, by the names that they have in lmlib. */
 function lmTransformerParts(packed, config) {
-  const normed = { eps: config.norm_eps, centred: config.norm === "layernorm" };
-  const norm = (path) => {
-    const part = packed.norm(path);
-    return (x) => lmNorm(part, x, normed);
-  };
-  const attention = (path) => ({
-    ...Object.fromEntries(["W_Q", "W_K", "W_V", "W_O"].map((W) => [W, packed.linear(`${path}.${W}`)])),
-    heads: config.num_heads,
-    kvHeads: config.num_kv_heads ?? config.num_heads,
-  });
-  const feedForward = (path) => ({
-    W_1: packed.linear(`${path}.W_1`),
-    W_2: packed.linear(`${path}.W_2`),
-    activation: config.activation,
-  });
-  const stack = (name, count, kinds) => ({
-    name,
-    layers: Array.from({ length: count }, (_, i) => {
-      const path = `${name}.layers.${i}`;
-      const parts = kinds.map((kind, k) => ({
-        kind,
-        part: (kind === "feed_forward" ? feedForward : attention)(`${path}.${kind}`),
-        norm: norm(`${path}.norm_${k + 1}`),
-      }));
-      return { path, sublayers: parts };
-    }),
-    norm: packed.has(`${name}.norm.weight`) ? norm(`${name}.norm`) : null,
-  });
-  const decoded = ["self_attention", "cross_attention", "feed_forward"];
+  const norm = lmNormMaker(packed, config);
+  const [ofSelf, ofSource, forward] = ["self_attention", "cross_attention", "feed_forward"];
+  const stack = (prefix, count, kinds) => lmStackParts(packed, config, { prefix, count, kinds });
+  const tables = (isTarget) => (isTarget && !config.tie_positions ? "target_positions" : "positions");
   const embedding = packed.matrix("embedding.weight");
   const stream = (isTarget) => ({
     name: isTarget ? "target" : "source",
     table:
       isTarget && !config.tie_embeddings ? packed.matrix("target_embedding.weight") : embedding,
-    positional: lmPositions(packed, config, isTarget && !config.tie_positions),
+    positional: lmPositions(packed, config, tables(isTarget)),
     norm: config.norm_embeddings
       ? norm(isTarget ? "target_embedding_norm" : "embedding_norm")
       : null,
@@ -96,33 +48,13 @@ function lmTransformerParts(packed, config) {
     config,
     source: stream(false),
     target: stream(true),
-    encoder: stack("encoder", config.num_encoder_layers, ["self_attention", "feed_forward"]),
-    decoder: stack("decoder", config.num_decoder_layers, decoded),
+    encoder: stack("encoder.", config.num_encoder_layers, [ofSelf, forward]),
+    decoder: stack("decoder.", config.num_decoder_layers, [ofSelf, ofSource, forward]),
     head: {
       weight: config.tie_embeddings ? embedding : packed.matrix("head.weight"),
       bias: config.head_bias ? packed.vector("head.bias") : null,
     },
   };
-}
-
-/** position → the row that is added to a token there, or null where none is. */
-function lmPositions(packed, { positions, d_model }, ofTarget) {
-  if (positions === "none") return null;
-  if (positions === "learned") {
-    const table = packed.matrix(`${ofTarget ? "target_positions" : "positions"}.weight`);
-    return (position) => lmRow(table, position);
-  }
-  return (position) => lmSinusoids(position, d_model, positions === "sinusoidal");
-}
-
-/** sin and cos of position / 10000^(2i / d): side by side, or all sines in front of all cosines. */
-function lmSinusoids(position, d, interleaved) {
-  const half = Math.ceil(d / 2);
-  return Float32Array.from({ length: d }, (_, column) => {
-    const i = interleaved ? column >> 1 : column % half;
-    const angle = position * 10000 ** ((-2 * i) / d);
-    return (interleaved ? column % 2 : column >= half) ? Math.cos(angle) : Math.sin(angle);
-  });
 }
 
 // ---------------------------------------------------------------- the forward pass
@@ -151,37 +83,6 @@ function lmEmbed(net, stream, ids, offset, tap) {
   return rows;
 }
 
-/**
- * Rows through the layers of a stack. `attend(kind, layer, part, rows, tap)` is its attention;
- * norms stand in front of each sublayer (pre-norm) or behind each sum (post-norm).
- */
-function lmStack(stack, normFirst, rows, attend, tap) {
-  let x = rows;
-  stack.layers.forEach(({ path, sublayers }, layer) => {
-    sublayers.forEach(({ kind, part, norm }, k) => {
-      const inner = lmUnder(tap, path);
-      const normed = (input) => {
-        const output = input.map(norm);
-        inner(`norm_${k + 1}.output`, () => lmTensor(output));
-        return output;
-      };
-      const input = normFirst ? normed(x) : x;
-      const deeper = lmUnder(inner, kind);
-      const output =
-        kind === "feed_forward"
-          ? lmFeedForward(part, input, deeper)
-          : attend(kind, layer, part, input, deeper);
-      const sum = x.map((row, i) => lmAdd(row, output[i]));
-      inner(`residual_${k + 1}`, () => lmTensor(sum));
-      x = normFirst ? sum : normed(sum);
-    });
-  });
-  if (!stack.norm) return x;
-  const last = x.map(stack.norm);
-  tap(`${stack.name}.norm.output`, () => lmTensor(last));
-  return last;
-}
-
 /** What the decoder needs of a source, and remembers of the tokens that it has read. */
 function lmEncode(net, source, tap) {
   const { pad_id, norm_first, num_decoder_layers } = net.config;
@@ -198,10 +99,6 @@ function lmEncode(net, source, tap) {
     cross_attention: lmCache(),
   }));
   return { memory, isToken, caches, read: [] };
-}
-
-function lmCache() {
-  return { keys: [], values: [] };
 }
 
 /**

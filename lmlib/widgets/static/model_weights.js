@@ -24,7 +24,10 @@ function lmReadPacked(buffer) {
   }
   function halves({ offset, shape }) {
     const count = shape.reduce((product, extent) => product * extent, 1);
-    return Float32Array.from(view(Uint16Array, offset, count), nlHalfToNumber);
+    const bits = view(Uint16Array, offset, count);
+    const numbers = new Float32Array(count);
+    for (let i = 0; i < count; i++) numbers[i] = nlHalfToNumber(bits[i]);
+    return numbers;
   }
   const has = (name) => entries.has(name);
   const vector = (name) => halves(entryOf(name));

@@ -133,7 +133,7 @@ function trRender({ model, el }) {
     nlElement(
       "p",
       { class: "nl-note" },
-      `每个片段下面是它的概率，␣ 是空格，${TR_END} 是结尾。热力图的一行是写一个片段时分给原文各个字的权重，和是 1。`,
+      `每个片段下面是它的概率，␣ 是空格，${TR_END} 是结尾。热图的一行是写一个片段时分给原文各个字的权重，和是 1。`,
     ),
   );
 
@@ -188,7 +188,7 @@ function trRender({ model, el }) {
       format: (weight) => weight.toFixed(2),
       selectedRow: shown,
       label:
-        `对齐热力图，${which}：${steps.length} 行是英文片段，${names.length} 列是原文的字。` +
+        `对齐热图，${which}：${steps.length} 行是英文片段，${names.length} 列是原文的字。` +
         "方向键移动，回车选定片段。",
       dark,
     });

@@ -148,7 +148,7 @@ export function trLooksText(row, source) {
 
 /** What the button of a piece is called. */
 export function trPieceLabel({ piece, probability }, i, looks) {
-  const name = piece === TR_END ? "结尾" : `片段“${piece.trim() || trVisible(piece)}”`;
+  const name = piece === TR_END ? "结尾" : `片段「${piece.trim() || trVisible(piece)}」`;
   return `第 ${i + 1} 步，${name}，概率 ${nlPercent(probability)}，看${looks}`;
 }
 

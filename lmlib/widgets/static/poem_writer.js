@@ -1,0 +1,188 @@
+// needs: model
+// PoemWriter: a poem is written character by character, and each draw can be looked into. Traits
+// shared with Python: the settings (see poem_writer_text.js), `layer`, `head` (null: the mean),
+// `step` (null: see pwLeastSure), and `poem`, `written`: the last poem and its settings.
+
+const PW_PAUSE = 130; // ms from character to character, so that one sees them come
+const PW_SETTINGS = ["form", "beginning", "acrostic", "temperature", "top_k", "top_p", "seed"];
+
+function pwRender({ model, el }) {
+  const figure = nlFigure({ model, el, onTheme: () => update() });
+  const { root, scope } = figure;
+  const shape = model.get("shape");
+  const { layers, heads } = shape;
+  const forms = Object.fromEntries(shape.forms.map(([name, ...measure]) => [name, measure]));
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  let pointed = null; // the step under the pointer or the focus
+  let looked = { key: "", look: null }; // the last look, which a move of the pointer need not redo
+
+  const change = (traits) => nlPut(model, traits);
+  const settings = () => Object.fromEntries(PW_SETTINGS.map((name) => [name, model.get(name)]));
+  const stored = () => pwStored(model.get("stored"), model.get("attention"), shape);
+  const choose = (step) => {
+    if (session.state().phase === "running") session.act("toggle"); // to look, one halts
+    change({ step });
+  };
+
+  const loader = lmLoader({
+    figure: model,
+    name: model.get("model"),
+    onNetwork: (network) => session.arrived(network),
+  });
+  const session = pwSession({
+    stored: stored(),
+    read: (network) => {
+      const asked = { ...settings(), ...form.given(), seed: knobs.seed() };
+      const known = (character) => !network?.tokenizer.unknown(character).length;
+      return { settings: asked, problem: pwProblem(asked, forms, known) };
+    },
+    touch: loader.touch,
+    pause: () => wait(calm.matches ? 0 : PW_PAUSE),
+    breathe: () => wait(0),
+    onStart: ({ beginning, acrostic, seed }) => {
+      pointed = null;
+      change({ beginning, acrostic, seed, step: null });
+    },
+    onDone: ({ text, settings: written }) => change({ poem: text, written }),
+    onChange: () => update(),
+  });
+  scope.add(session.stop);
+
+  // What is to be written
+  const edit = () => session.edited();
+  const form = pwForm({
+    forms,
+    onForm: (value) => {
+      change({ form: value });
+      edit();
+    },
+    onEdit: edit,
+    onAct: (name) => session.act(name),
+  });
+  const knobs = pwKnobs({
+    onChange: (traits) => {
+      if ("seed" in traits) knobs.setSeed(traits.seed);
+      change(traits);
+      edit();
+    },
+  });
+  const status = nlElement("p", { class: "pw-status", role: "status", "data-nl": "status" });
+  const said = nlElement("p", { class: "pw-said", "aria-live": "polite", "data-nl": "said" });
+
+  // The poem, and what the model looked at
+  const poem = pwPoem({
+    onPoint: (i) => {
+      pointed = i;
+      update();
+    },
+    onSelect: choose,
+  });
+  const layer = nlChoices({
+    name: "layer",
+    label: "注意力的层",
+    options: Array.from({ length: layers }, (_, i) => [i, `第 ${i + 1} 层`]),
+    value: 0,
+    onChange: (value) => change({ layer: Number(value) }),
+  });
+  layer.element.hidden = layers === 1;
+  const head = nlChoices({
+    name: "head",
+    label: "头",
+    options: [["mean", "平均"], ...Array.from({ length: heads }, (_, i) => [i, `头 ${i + 1}`])],
+    value: "mean",
+    onChange: (value) => change({ head: value === "mean" ? null : Number(value) }),
+  });
+  head.element.hidden = heads === 1;
+  const legend = nlLegend({ name: "legend", label: "权重" });
+  const looks = nlElement("p", { class: "pw-looks", "data-nl": "looks" });
+  const panel = pwPanel();
+  const code = pwCode();
+  const left = nlElement(
+    "div",
+    { class: "pw-side" },
+    poem.element,
+    looks,
+    nlElement("div", { class: "nl-controls pw-attention" }, layer.element, head.element),
+    legend.element,
+  );
+  const body = nlElement("div", { class: "pw-body" }, left, panel.element);
+  root.append(
+    ...[form.element, knobs.element, loader.element, status, said],
+    nlElement("div", { class: "pw-frame" }, body),
+    code.element,
+  );
+  // The first touch of anything loads the model; after a failure it is the reader who tries again.
+  let touched = false;
+  const touch = (event) => {
+    if (touched || event.isComposing || !event.target.closest("button, input")) return;
+    touched = true;
+    loader.touch();
+  };
+  scope.listen(root, "click", touch);
+  scope.listen(root, "input", touch);
+
+  function lookAt(step, filters) {
+    if (step.look && pwSameFilters(filters, session.state().poem.settings)) return step.look;
+    const network = session.network();
+    if (!step.logits || !network) return step.look ?? null;
+    const key = JSON.stringify(PW_FILTERS.map((name) => filters[name]));
+    if (looked.step !== step || looked.key !== key) {
+      looked = { step, key, look: pwLook(step, filters, network) };
+    }
+    return looked.look;
+  }
+
+  const update = nlCoalesce(() => {
+    const state = session.state();
+    const { phase, poem: written } = state;
+    const { steps, names } = written;
+    const dark = figure.isDark();
+    const running = phase === "running" || phase === "paused";
+    const automatic = running ? steps.length - 1 : steps.length ? pwLeastSure(written) : 0;
+    const selected = nlClampIndex(model.get("step") ?? automatic, steps.length);
+    const shown = pointed === null ? selected : nlClampIndex(pointed, steps.length);
+    const step = steps[shown];
+    const now = settings();
+    const l = nlClampIndex(model.get("layer"), layers);
+    const h = model.get("head") ?? null;
+
+    root.dataset.phase = phase;
+    form.setForm(now.form);
+    form.setPhase(phase);
+    knobs.set(now);
+    layer.set(l);
+    head.set(h ?? "mean");
+    const text = pwStatusText(state, forms);
+    if (status.textContent !== text) status.textContent = text;
+    status.dataset.refused = String(Boolean(state.message));
+    const words = pwSaid(state, forms);
+    if (said.textContent !== words) said.textContent = words;
+    code.update(pwPython(written.settings, model.get("model")));
+
+    const weights = step?.attention ? pwWeights(step, l, h) : null;
+    const { form: name } = written.settings;
+    poem.update({ names, steps, form: name, measure: forms[name], shown, selected, weights, dark });
+    const which = `第 ${l + 1} 层，${h === null ? "各头平均" : `头 ${h + 1}`}`;
+    looks.textContent = weights
+      ? `写第 ${shown + 1} 步前，看得最多的（${which}）：${pwLooksText(weights, ["开头", name, ...names])}。`
+      : "点一个字，看写它之前模型看了哪里。";
+    legend.update({ ...nlWeights, ticks: nlWeightTicks, dark });
+    panel.element.hidden = !step;
+    if (!step) return;
+    const look = lookAt(step, now);
+    const same = !step.logits || pwSameFilters(now, written.settings);
+    const filters = same ? written.settings : now;
+    panel.update({ step, index: shown, look, filters, same, vocabSize: shape.vocab_size });
+  });
+  scope.follow(model, [...PW_SETTINGS, "layer", "head", "step"], update);
+  // Both change together, and only both say what is given.
+  scope.follow(model, ["beginning", "acrostic"], nlCoalesce(() => form.setGiven(settings())));
+  scope.follow(model, ["stored"], () => session.show(stored()));
+  form.setForm(model.get("form"));
+  form.setGiven(settings());
+  update();
+  return figure.cleanup;
+}
+
+export default { render: pwRender };
