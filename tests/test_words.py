@@ -36,7 +36,7 @@ TERMS = [*WORDS["not"], *(name for entry in entries() for name in names(entry))]
 
 def other_words(passage: Passage) -> list[str]:
     """The words of a passage for which the book has another one."""
-    text = passage.text
+    text = re.sub(r"\[(?:CLS|MASK|SEP|UNK)\]", "", passage.text)  # tokens, as BERT writes them
     for piece in WORDS["quoted"]:
         text = text.replace(piece, "")
     found = []

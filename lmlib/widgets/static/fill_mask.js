@@ -306,7 +306,7 @@ function fmRender({ model, el }) {
       format: (value) => value.toFixed(2),
       selectedRow: shownRow,
       label:
-        `第 ${l + 1} 层的热力图：第一行是各头平均，下面一行一个头，${n} 列是${name(at)}看的词元。` +
+        `第 ${l + 1} 层的热图：第一行是各头平均，下面一行一个头，${n} 列是${name(at)}看的词元。` +
         "方向键移动，回车选定一个头。",
       dark,
     });

@@ -35,6 +35,7 @@ function pwForm({ forms, onForm, onEdit, onAct }) {
   const counter = nlElement("output", { "data-nl": "length" });
   const caption = nlElement("span", {});
   const count = () => {
+    if (composing()) return; // the model may arrive while pinyin stands half-typed in the field
     const [lines, length] = forms[form];
     const most = kind === "acrostic" ? lines : lines * (length + 1) - 1;
     const written = [...input.value.trim()].length;
