@@ -158,6 +158,11 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
         "挡错了方向",
     ),
     ("04.split_heads", lambda x, h: x.view(x.shape[0], h, x.shape[1], x.shape[2] // h), "没有换轴"),
+    (
+        "04.cross_attention",
+        lambda H, M, W_Q, W_K, W_V: F.scaled_dot_product_attention(M @ W_Q, H @ W_K, H @ W_V),
+        "两边反了",
+    ),
     ("04.attention_cost", lambda n, d, h: 4 * n * d * d + 2 * h * n * n * d, "多乘了头数"),
     (
         "05.rotate_halves",
@@ -219,6 +224,16 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
             )
         ),
         "第 0 步",
+    ),
+    (
+        "06.smoothed_loss",
+        lambda logits, target, epsilon: F.cross_entropy(
+            logits,
+            torch.full_like(logits, epsilon / (logits.shape[1] - 1)).scatter(
+                1, target[:, None], 1 - epsilon
+            ),
+        ),
+        "只分给了错的词元",
     ),
     ("06.combined_gradient", lambda gradients, counts: torch.mean(gradients, dim=0), "一样重"),
     (

@@ -203,6 +203,11 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
         "没有挖掉",
     ),
     (
+        "07.bert_parameters",
+        lambda V, d, layers, d_ff, n: _bert_parameters(V, d, layers, d_ff, n) - d * (d + 1),
+        "少了池化层",
+    ),
+    (
         "07.precision_recall_f1",
         lambda confusion: _precision_recall_f1(confusion.mT),
         "换了位置",
@@ -241,6 +246,7 @@ WRONG: list[tuple[str, Callable[..., Any], str]] = [
         lambda layers, heads, d, n, size: layers * heads * d * n * size,
         "少了一半",
     ),
+    ("08.power_law", lambda N, L, E: _power_law(N, L, 0 * E), "没有减去 E"),
     (
         "09.nucleus_probs",
         lambda probs, p: F.normalize(

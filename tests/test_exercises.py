@@ -124,97 +124,109 @@ def _lstm_cell(x, h, c, W, b):
         return torch.hstack(cell(x, (h, c)))
 
 
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [
-        ("01.second_given_first", lambda joint: torch.einsum("abc,a->ab", joint,
-            1 / torch.einsum("abc->a", joint))),
-        ("01.bigram_mle", _bigram_mle),
-        ("01.add_k_table", lambda counts, k: F.normalize(counts + k, p=1, dim=-1)),
-        ("01.corpus_perplexity", lambda log_probs: perplexity_from_nll(
-            -sum(float(x.sum()) for x in log_probs), sum(map(len, log_probs)))),
-        ("01.cross_entropy_bits", lambda p, q: F.cross_entropy(
-            q.clamp(min=1e-300).log(), p) / math.log(2)),
-        ("01.continuation_probability", lambda counts: F.normalize(
-            counts.clamp(max=1).sum(0), p=1, dim=0)),
-        ("02.text_jaccard", lambda a, b, n: jaccard(shingles(a, n), shingles(b, n))),
-        ("02.caught_probability", lambda J, r, b: sum(
-            math.comb(b, k) * J ** (r * k) * (1 - J**r) ** (b - k) for k in range(1, b + 1))),
-        ("02.leaked_share", lambda train, test: sum(
-            test.count(text) for text in {*train} & {*test}) / len(test)),
-        ("02.pair_counts", _pair_counts),
-        ("02.merge_pair", _merge_pair),
-        ("02.tf_idf", lambda counts: torch.special.xlogy(
-            counts, len(counts) / counts.bool().sum(0).clamp(min=1))),
-        ("02.ppmi", _ppmi),
-        ("03.logits_gradient", lambda logits, targets: torch.func.grad(
-            lambda L: F.cross_entropy(L, targets))(logits)),
-        ("03.W_1_gradient", _weight_gradient),
-        ("03.windows", _windows),
-        ("03.mixture_perplexity", lambda log_p, log_q, weight: math.exp(-torch.logaddexp(
-            log_p + math.log(weight), log_q + math.log1p(-weight)).mean())),
-        ("03.clip_gradients", _clip_gradients),
-        ("03.lstm_cell", _lstm_cell),
-        ("05.layer_norm", _layer_norm),
-        ("05.shift_right", _shift_right),
-        ("05.parameter_count", _parameter_count),
-        *exercise_answers.RIGHT,
-        *exercise_answers_later.RIGHT,
-    ],
-)  # fmt: skip
+RIGHT: list[tuple[str, Callable[..., Any]]] = [
+    ("01.second_given_first", lambda joint: torch.einsum("abc,a->ab", joint,
+        1 / torch.einsum("abc->a", joint))),
+    ("01.bigram_mle", _bigram_mle),
+    ("01.add_k_table", lambda counts, k: F.normalize(counts + k, p=1, dim=-1)),
+    ("01.corpus_perplexity", lambda log_probs: perplexity_from_nll(
+        -sum(float(x.sum()) for x in log_probs), sum(map(len, log_probs)))),
+    ("01.cross_entropy_bits", lambda p, q: F.cross_entropy(
+        q.clamp(min=1e-300).log(), p) / math.log(2)),
+    ("01.continuation_probability", lambda counts: F.normalize(
+        counts.clamp(max=1).sum(0), p=1, dim=0)),
+    ("02.text_jaccard", lambda a, b, n: jaccard(shingles(a, n), shingles(b, n))),
+    ("02.caught_probability", lambda J, r, b: sum(
+        math.comb(b, k) * J ** (r * k) * (1 - J**r) ** (b - k) for k in range(1, b + 1))),
+    ("02.leaked_share", lambda train, test: sum(
+        test.count(text) for text in {*train} & {*test}) / len(test)),
+    ("02.pair_counts", _pair_counts),
+    ("02.merge_pair", _merge_pair),
+    ("02.tf_idf", lambda counts: torch.special.xlogy(
+        counts, len(counts) / counts.bool().sum(0).clamp(min=1))),
+    ("02.ppmi", _ppmi),
+    ("03.logits_gradient", lambda logits, targets: torch.func.grad(
+        lambda L: F.cross_entropy(L, targets))(logits)),
+    ("03.W_1_gradient", _weight_gradient),
+    ("03.windows", _windows),
+    ("03.mixture_perplexity", lambda log_p, log_q, weight: math.exp(-torch.logaddexp(
+        log_p + math.log(weight), log_q + math.log1p(-weight)).mean())),
+    ("03.clip_gradients", _clip_gradients),
+    ("03.lstm_cell", _lstm_cell),
+    ("05.layer_norm", _layer_norm),
+    ("05.shift_right", _shift_right),
+    ("05.parameter_count", _parameter_count),
+    *exercise_answers.RIGHT,
+    *exercise_answers_later.RIGHT,
+]  # fmt: skip
+"""(exercise, answer)."""
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT)
 def test_an_independent_solution_passes(name: str, answer: Callable[..., Any]) -> None:
     assert grade(name, answer) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "answer", "part"),
-    [
-        ("01.corpus_perplexity", lambda log_probs: math.exp(
-            sum(map(float, map(torch.mean, log_probs))) / -len(log_probs)), "短句子"),
-        ("01.cross_entropy_bits", lambda p, q: F.kl_div(
-            q.clamp(min=1e-300).log(), p, reduction="sum") / math.log(2), "KL"),
-        ("01.add_k_table", lambda counts, k: F.normalize(counts + 1, p=1, dim=1), "没有用到 k"),
-        ("02.text_jaccard", lambda a, b, n: len(shingles(a, n) & shingles(b, n)) * 2 / (
-            len(shingles(a, n)) + len(shingles(b, n))), "Dice"),
-        ("02.caught_probability", lambda J, r, b: math.exp(b * math.log1p(-(J**r))), "漏掉"),
-        ("02.leaked_share", lambda train, test: len([text for text in test if any(
-            text in other for other in train)]) / len(test), "一般般"),
-        ("02.pair_counts", lambda words, V: _pair_counts([(ids, 1) for ids, _ in words], V),
-            "没有用到次数"),
-        ("02.merge_pair", lambda ids, a, b, new: _merge_pair(ids[::-1], b, a, new).flip(0),
-            "从右往左"),
-        ("02.tf_idf", lambda counts: counts * torch.log(len(counts) / (counts != 0).sum(0)), "NaN"),
-        ("02.ppmi", lambda C: torch.relu(torch.log2(C * C.sum() / torch.outer(
-            C.sum(1), C.sum(0)))), "以 2 为底"),
-        ("03.logits_gradient", lambda logits, targets: torch.func.grad(
-            lambda L: F.cross_entropy(L, targets, reduction="sum"))(logits), "除以 n"),
-        ("03.W_1_gradient", lambda x, W_1, b_1, W_2, b_2, t: torch.func.grad(
-            lambda W: F.cross_entropy((x @ W - x @ W_1 + torch.tanh(x @ W_1 + b_1)) @ W_2 + b_2,
-            torch.tensor(t)))(W_1), "漏了激活函数"),
-        ("03.windows", lambda ids, order, bos_id: F.pad(
-            ids, (order - 2, 0), value=bos_id).unfold(1, order - 1, 1), "答案泄露"),
-        ("03.mixture_perplexity", lambda log_p, log_q, weight: math.exp(
-            -torch.lerp(log_q, log_p, weight).mean()), "log P"),
-        ("03.clip_gradients", lambda g_1, g_2, max_norm: torch.cat([torch.renorm(
-            g.reshape(1, -1), 2, 0, max_norm)[0] for g in (g_1, g_2)]), "各自裁剪"),
-        ("03.lstm_cell", lambda x, h, c, W, b: _lstm_cell(x, h, c, *(torch.cat(
-            [v[..., 4:8], v[..., :4], v[..., 8:]], -1) for v in (W, b))), "i 和 f"),
-        ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / torch.sqrt(
-            x.std(-1, keepdim=True) ** 2 + eps) + b, "d−1"),
-        ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / (
-            x.std(-1, keepdim=True) + eps) + b, "两处"),
-        ("05.layer_norm", lambda x, w, b, eps: _layer_norm(x.mT, torch.ones(x.shape[-2]),
-            torch.zeros(x.shape[-2]), eps).mT * w + b, "轴错了"),
-        ("05.shift_right", lambda target, bos_id: target.clone(), "没有右移"),
-        ("05.shift_right", lambda target, bos_id: torch.roll(target, 1, dims=1), "roll"),
-        ("05.parameter_count", lambda v, d, f, m, n: 3 * v * d + _parameter_count(v, d, f, m, n)
-            - v * d, "三次"),
-        *exercise_answers.WRONG,
-        *exercise_answers_later.WRONG,
-    ],
-)  # fmt: skip
+WRONG: list[tuple[str, Callable[..., Any], str]] = [
+    ("01.second_given_first", lambda joint: joint.sum(2) / joint.sum((0, 2)), "P(x_0 | x_1)"),
+    ("01.bigram_mle", lambda sequences, vocab_size, bos_id, eos_id: F.normalize(_pair_counts(
+        [([bos_id, *ids], 1) for ids in sequences], vocab_size), p=1, dim=1), "漏了 <eos>"),
+    ("01.continuation_probability", lambda counts: F.normalize(
+        counts.sign().sum(1), p=1, dim=0), "后面出现过多少种"),
+    ("01.corpus_perplexity", lambda log_probs: math.exp(
+        sum(map(float, map(torch.mean, log_probs))) / -len(log_probs)), "短句子"),
+    ("01.cross_entropy_bits", lambda p, q: F.kl_div(
+        q.clamp(min=1e-300).log(), p, reduction="sum") / math.log(2), "KL"),
+    ("01.add_k_table", lambda counts, k: F.normalize(counts + 1, p=1, dim=1), "没有用到 k"),
+    ("02.text_jaccard", lambda a, b, n: len(shingles(a, n) & shingles(b, n)) * 2 / (
+        len(shingles(a, n)) + len(shingles(b, n))), "Dice"),
+    ("02.caught_probability", lambda J, r, b: math.exp(b * math.log1p(-(J**r))), "漏掉"),
+    ("02.leaked_share", lambda train, test: len([text for text in test if any(
+        text in other for other in train)]) / len(test), "一般般"),
+    ("02.pair_counts", lambda words, V: _pair_counts([(ids, 1) for ids, _ in words], V),
+        "没有用到次数"),
+    ("02.merge_pair", lambda ids, a, b, new: _merge_pair(ids[::-1], b, a, new).flip(0),
+        "从右往左"),
+    ("02.tf_idf", lambda counts: counts * torch.log(len(counts) / (counts != 0).sum(0)), "NaN"),
+    ("02.ppmi", lambda C: torch.relu(torch.log2(C * C.sum() / torch.outer(
+        C.sum(1), C.sum(0)))), "以 2 为底"),
+    ("03.logits_gradient", lambda logits, targets: torch.func.grad(
+        lambda L: F.cross_entropy(L, targets, reduction="sum"))(logits), "除以 n"),
+    ("03.W_1_gradient", lambda x, W_1, b_1, W_2, b_2, t: torch.func.grad(
+        lambda W: F.cross_entropy((x @ W - x @ W_1 + torch.tanh(x @ W_1 + b_1)) @ W_2 + b_2,
+        torch.tensor(t)))(W_1), "漏了激活函数"),
+    ("03.windows", lambda ids, order, bos_id: F.pad(
+        ids, (order - 2, 0), value=bos_id).unfold(1, order - 1, 1), "答案泄露"),
+    ("03.mixture_perplexity", lambda log_p, log_q, weight: math.exp(
+        -torch.lerp(log_q, log_p, weight).mean()), "log P"),
+    ("03.clip_gradients", lambda g_1, g_2, max_norm: torch.cat([torch.renorm(
+        g.reshape(1, -1), 2, 0, max_norm)[0] for g in (g_1, g_2)]), "各自裁剪"),
+    ("03.lstm_cell", lambda x, h, c, W, b: _lstm_cell(x, h, c, *(torch.cat(
+        [v[..., 4:8], v[..., :4], v[..., 8:]], -1) for v in (W, b))), "i 和 f"),
+    ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / torch.sqrt(
+        x.std(-1, keepdim=True) ** 2 + eps) + b, "d−1"),
+    ("05.layer_norm", lambda x, w, b, eps: w * (x - x.mean(-1, keepdim=True)) / (
+        x.std(-1, keepdim=True) + eps) + b, "两处"),
+    ("05.layer_norm", lambda x, w, b, eps: _layer_norm(x.mT, torch.ones(x.shape[-2]),
+        torch.zeros(x.shape[-2]), eps).mT * w + b, "轴错了"),
+    ("05.shift_right", lambda target, bos_id: target.clone(), "没有右移"),
+    ("05.shift_right", lambda target, bos_id: torch.roll(target, 1, dims=1), "roll"),
+    ("05.parameter_count", lambda v, d, f, m, n: 3 * v * d + _parameter_count(v, d, f, m, n)
+        - v * d, "三次"),
+    *exercise_answers.WRONG,
+    *exercise_answers_later.WRONG,
+]  # fmt: skip
+"""(exercise, answer, part of what is said)."""
+
+
+@pytest.mark.parametrize(("name", "answer", "part"), WRONG)
 def test_a_wrong_answer_is_understood(name: str, answer: Callable[..., Any], part: str) -> None:
     assert part in (grade(name, answer) or "")
+
+
+@pytest.mark.parametrize("answers", [RIGHT, WRONG], ids=["right", "wrong"])
+def test_every_exercise_has_answers_of_its_own_here(answers: list[tuple[Any, ...]]) -> None:
+    assert {name for name, *_ in answers} == set(EXERCISES)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,18 @@ def test_samples_follow_the_distribution() -> None:
     assert again == again[:1] * 9
 
 
+def test_a_sample_is_an_inversion_of_one_uniform_number_a_token() -> None:
+    """torch.rand draws the same in every version of torch, torch.multinomial does not."""
+    model = NGramModel(1, V, smoothing="kneser_ney").fit(text())
+    steps = np.cumsum(model.distribution([]).numpy())
+    for seed in range(20):
+        numbers = torch.rand(30, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        wanted = np.searchsorted(steps, numbers.numpy() * steps[-1], side="right").tolist()
+        wanted = wanted[: wanted.index(EOS)] if EOS in wanted else wanted
+        generator = torch.Generator().manual_seed(seed)
+        assert model.sample(max_new_tokens=30, generator=generator) == wanted
+
+
 # ------------------------------------------------------------------ files
 
 

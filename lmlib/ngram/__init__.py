@@ -329,8 +329,11 @@ class NGramModel:
         tokens = [int(token) for token in prompt]
         start = [self.config.bos_id] * (self.config.order - 1)
         for _ in range(max_new_tokens):
-            p = self.distribution(start + tokens)
-            token = int(torch.multinomial(p, 1, generator=generator))
+            # By inversion: torch.multinomial draws otherwise from one version of torch to the next.
+            cumulative = self.distribution(start + tokens).cumsum(0)
+            u = torch.rand((), generator=generator, dtype=cumulative.dtype)
+            token = int(torch.searchsorted(cumulative, u * cumulative[-1], right=True))
+            token = min(token, self.config.vocab_size - 1)  # where the product was rounded up
             if token == self.config.eos_id:
                 break
             tokens.append(token)
