@@ -11,6 +11,8 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 HTML  := _build/html
+# What the build writes. Beside it lie the environments of `make test-colab` and its like.
+BUILT := $(HTML) _build/.doctrees _build/jupyter_execute
 
 # One thread and fixed hashes: the last digit of a sum depends on how it is split.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0
@@ -40,7 +42,7 @@ $(UV): | $(STAMP)
 
 book: $(STAMP) ## build the site in _build/html (sets up .venv by itself)
 	@# Sphinx writes a page again when its source changes, not when its neighbours in the book do.
-	@if [ _toc.yml -nt $(HTML)/index.html ] || [ _config.yml -nt $(HTML)/index.html ]; then rm -rf _build; fi
+	@if [ _toc.yml -nt $(HTML)/index.html ] || [ _config.yml -nt $(HTML)/index.html ]; then rm -rf $(BUILT); fi
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going --quiet
 	@echo "The book is built: $(HTML)/index.html (make serve shows it)"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -177,3 +180,22 @@ def test_a_chapter_runs_in_a_kernel_of_the_environment_without_a_network(
     assert result.seconds > result.first_cell > 0
     (problem,) = result.problems
     assert problem.startswith(f"{stored.cells[1].id}: OSError:")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the programs are stood for by shell scripts")
+def test_a_new_build_of_the_book_keeps_the_environments(tmp_path: Path) -> None:
+    """A changed _toc.yml makes `make book` begin anew: with what it builds, and nothing else."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    old = ["requirements.txt", "pyproject.toml", "_build/html/index.html", "_build/html/gone.html"]
+    kept = "_build/ways/oldest/env/pyvenv.cfg"
+    programs = [".venv/bin/python", ".venv/bin/jupyter-book"]
+    for name in [*old, kept, *programs, ".venv/.installed", "_toc.yml", "_config.yml"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n" if name in programs else "", encoding="utf-8")
+        path.chmod(0o755)
+    for name in old:
+        os.utime(tmp_path / name, (0, 0))
+    subprocess.run(["make", "book"], cwd=tmp_path, check=True, capture_output=True)
+    assert not (tmp_path / "_build/html").exists()
+    assert (tmp_path / kept).exists()

@@ -56,7 +56,8 @@ function pwTable() {
     const others = left.map((_, i) => Math.max(0, 1 - candidates.reduce((sum, each) => sum + each.shares[i], 0)));
     rest.dataset.nl = "rest";
     rest.dataset.own = rest.dataset.drawn = "false";
-    fill(rest, [`其余 ${pwCount(vocabSize - candidates.length)} 个`], others.map((p) => (p < 1e-9 ? 0 : p)), Infinity, false);
+    const count = nlElement("span", { class: "pw-rank" }, `${pwCount(vocabSize - candidates.length)} 个`);
+    fill(rest, ["其余 ", count], others.map((p) => (p < 1e-9 ? 0 : p)), Infinity, false);
   };
   return { element, update };
 }

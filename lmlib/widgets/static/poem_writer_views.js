@@ -105,12 +105,12 @@ function pwKnobs({ onChange }) {
   const slider = (trait, label, options) =>
     nlRange({ name: trait, label, value: 1, onInput: (value) => onChange({ [trait]: value }), ...options });
   const temperature = slider("temperature", "温度", { min: 0.1, max: 2, step: 0.1 });
-  const topK = slider("top_k", "top-k：最多留几个", {
+  const topK = slider("top_k", "top-k：留几个", {
     ...{ min: 0, max: PW_TOP_KS.length - 1, step: 1 },
     ...{ toPosition: pwTopKPlace, toValue: (place) => PW_TOP_KS[place] },
     format: (k) => (k ? String(k) : "不限"),
   });
-  const topP = slider("top_p", "top-p：概率留够多少", {
+  const topP = slider("top_p", "top-p：概率留多少", {
     ...{ min: 0.05, max: 1, step: 0.05 },
     format: (p) => (p < 1 ? String(p) : "不限"),
   });
