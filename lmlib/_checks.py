@@ -128,8 +128,10 @@ def check_broadcast(
 ) -> None:
     """``tensor`` lies on ``device`` and broadcasts to ``shape``."""
     sizes = tuple(tensor.shape)
+    # Of one length: torch.compile of torch 2.6 takes no other zip.
     fits = len(sizes) <= len(shape) and all(
-        size in (1, wanted) for size, wanted in zip(sizes[::-1], shape[::-1], strict=False)
+        size in (1, wanted)
+        for size, wanted in zip(sizes, shape[len(shape) - len(sizes) :], strict=True)
     )
     if not fits:
         raise ValueError(f"{name} must be broadcastable to {shape}, got {sizes}")

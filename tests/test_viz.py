@@ -104,6 +104,7 @@ def test_formulas_stand_beside_chinese(caplog: pytest.LogCaptureFixture) -> None
     with warnings.catch_warnings():
         # A missing glyph is a UserWarning; what libraries say of each other's age is not meant.
         warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         viz.to_png(viz.plot_tensor([1.0], title=r"除以 $\sqrt{d_k}$，方差 $\sigma^2 \leq -1$"))
     assert not caplog.records
 

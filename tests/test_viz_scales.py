@@ -42,6 +42,7 @@ def assert_no_glyph_is_missing(figure: Figure, caplog: pytest.LogCaptureFixture)
     """In a formula a missing glyph is logged, elsewhere it is warned of."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of one library, for another's age
         viz.to_png(figure)
     assert [record.getMessage() for record in caplog.records] == []
 

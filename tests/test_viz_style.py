@@ -39,6 +39,7 @@ def test_a_readers_own_pyplot_figure_has_the_font() -> None:
     axes.plot([-1, 1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of one library, for another's age
         viz.to_png(figure)
     plt.close(figure)
 

@@ -82,8 +82,8 @@ def test_a_setup_cell_that_names_another_place_is_not_run() -> None:
         with_address(new_notebook(cells=[cell]), "file:///x")
 
 
-def stream(text: str) -> Any:
-    return new_output("stream", name="stdout", text=text)
+def stream(text: str, name: str = "stdout") -> Any:
+    return new_output("stream", name=name, text=text)
 
 
 def shown(**data: str) -> Any:
@@ -114,6 +114,15 @@ def test_what_pip_says_is_left_out_but_for_its_errors() -> None:
         [], run(stream(notes + "ERROR: torch 3 is not compatible\n"), source=pip)
     )
     assert "+ERROR: torch 3" in found
+
+
+def test_the_bar_of_a_download_is_left_out_and_a_warning_is_not() -> None:
+    bar = "x-0.12.tar.gz:  40%|████      | 15M/37M\rx-0.12.tar.gz: 100%|██████████| 37M/37M\n"
+    assert problems_of([], run(stream(bar, "stderr"))) == []
+    (found,) = problems_of([], run(stream(bar + "FutureWarning: x is deprecated\n", "stderr")))
+    assert "+FutureWarning: x" in found
+    assert "37M" not in found
+    assert problems_of([], run(stream(bar)))
 
 
 def test_an_error_is_a_problem_and_the_only_one_of_its_cell() -> None:

@@ -36,6 +36,8 @@ _NOT_COMPARED = {
 }  # fmt: skip
 # What pip says beside the point, where a cell installs a package. An ERROR of pip's stays.
 _FROM_PIP = re.compile(r"^(?:\x1b\[\d*m)*(?:WARNING: |\[notice\] |Note: ).*\n?", re.MULTILINE)
+# The bar of a corpus that is fetched; here and there one lies in the cache, and there is none.
+_BAR = re.compile(r"^[^\n]*\d%\|[^\n]*\n?", re.MULTILINE)
 # Python code that a kernel without a network runs first, where no network namespace can be had.
 _NO_SOCKETS = '''\
 """No connection leaves this machine."""
@@ -179,9 +181,12 @@ def problems_of(stored: list[Any], cell: Any) -> list[str]:
             if not data.get("text/plain", "").strip():
                 problems.append(f"{name}: a live figure without its text")
     old, new = texts(stored), texts(cell.outputs)
-    if "%pip" in cell.source and "stdout" in new:
-        rest = [_FROM_PIP.sub("", text) for text in new.pop("stdout")]
-        new |= {"stdout": rest} if any(rest) else {}
+    beside_the_point = {"stderr": _BAR}
+    if "%pip" in cell.source:
+        beside_the_point["stdout"] = _FROM_PIP
+    for key, pattern in beside_the_point.items():
+        rest = [pattern.sub("", text) for text in new.pop(key, [])]
+        new |= {key: rest} if any(rest) else {}
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             lines = difflib.unified_diff(
