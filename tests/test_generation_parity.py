@@ -173,13 +173,11 @@ def test_log_probs_are_transformers(pair: tuple[GPT, Any]) -> None:
     ids = prompts(seed=4)
     reference = theirs_generate(theirs, ids, output_logits=True)
     logits = torch.stack(reference.logits, dim=1)
-    for row, scores in zip(
-        (written := generate(mine, ids, max_new_tokens=NEW)).token_ids,
-        logits.log_softmax(-1),
-        strict=True,
+    written = generate(mine, ids, max_new_tokens=NEW)
+    for row, log_probs, scores in zip(
+        written.token_ids, written.log_probs, logits.log_softmax(-1), strict=True
     ):
         expected = [scores[step, token_id].item() for step, token_id in enumerate(row)]
-        log_probs = written.log_probs[written.token_ids.index(row)]
         assert log_probs == pytest.approx(expected, abs=1e-4)
 
 
