@@ -77,8 +77,8 @@ def versions(way: str, version: str, chapters: list[Path], unit: bool) -> list[s
     )
     wrong = failures(run_all(environment, chapters))
     if unit:
-        tests = ("-q", "tests", "--ignore", "tests/site", "-p", "no:cacheprovider")
-        print(run(environment.python, "-m", "pytest", *tests))
+        tests = ("-q", "-n", "2", "--dist", "loadfile", "tests", "--ignore", "tests/site")
+        print(run(environment.python, "-m", "pytest", *tests, "-p", "no:cacheprovider"))
     return wrong
 
 
