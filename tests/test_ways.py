@@ -82,6 +82,16 @@ def test_a_setup_cell_that_names_another_place_is_not_run() -> None:
         with_address(new_notebook(cells=[cell]), "file:///x")
 
 
+def test_another_sdist_of_the_same_name_has_another_address(tmp_path: Path) -> None:
+    """Else pip would take the wheel that it built of the one before."""
+    addresses = set()
+    for content in (b"old", b"new"):
+        (tmp_path / "x.tar.gz").write_bytes(content)
+        addresses.add(environments.address_of(tmp_path / "x.tar.gz"))
+    assert len(addresses) == 2
+    assert all(a.startswith((tmp_path / "x.tar.gz").as_uri() + "#sha256=") for a in addresses)
+
+
 def stream(text: str, name: str = "stdout") -> Any:
     return new_output("stream", name=name, text=text)
 

@@ -176,10 +176,10 @@ def perplexity(model: GPT, tokenizer: Tokenizer, poems: Sequence[Poem]) -> float
         model, tokenizer: as this recipe makes them.
         poems: of any of `FORMS`.
     """
-    total, count = 0.0, 0
+    total, count, device = 0.0, 0, next(model.parameters()).device
     for inputs, targets in batches(tokenizer, poems, 8 * BATCH_TOKENS):
         targets = targets[:, 1:]  # not of the form
-        log_probs = model(inputs)[:, 1:].float().log_softmax(dim=-1)
+        log_probs = model(inputs.to(device))[:, 1:].float().log_softmax(dim=-1).cpu()
         chosen = log_probs.gather(2, targets.clamp(min=0)[..., None])[..., 0]
         total -= float(chosen[targets != IGNORE].sum())
         count += int((targets != IGNORE).sum())

@@ -13,6 +13,7 @@ from tools.ways.chapters import Result, run_chapter
 from tools.ways.environments import (
     WAYS,
     Environment,
+    address_of,
     build,
     changes,
     new_environment,
@@ -52,7 +53,7 @@ def colab(image: str, chapters: list[Path]) -> list[str]:
     environment = new_environment(f"colab-{image}", image)
     environment.install("-r", ROOT / "constraints" / f"colab-{image}.txt")
     before = environment.packages()
-    results = run_all(environment, chapters, address=sdist.as_uri(), fresh=True)
+    results = run_all(environment, chapters, address=address_of(sdist), fresh=True)
     after = environment.packages()
     new = [f"{name} {after[name]}" for name in sorted(after.keys() - before.keys())]
     changed = changes(before, after)

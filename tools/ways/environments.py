@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -104,6 +105,11 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
         for name, version in sorted(before.items())
         if after.get(name) != version
     ]
+
+
+def address_of(file: Path) -> str:
+    """What pip installs this very file from; without the hash it takes what it built last time."""
+    return f"{file.as_uri()}#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 def build(folder: Path) -> tuple[Path, Path]:
