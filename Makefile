@@ -26,7 +26,7 @@ UV    := $(VENV)/bin/uv
 WAYS   = $(ONE_THREAD) $(PY) -m tools.ways
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint unit nbval site site-zip test-portable test-colab test-oldest test-newest test-wheel mutation bench serve lab notebooks data sources assets models picture lock clean
+.PHONY: help book test lint unit nbval site site-zip test-portable test-colab test-oldest test-newest test-wheel test-gpu mutation bench serve lab notebooks data sources assets models picture lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ test-newest: $(STAMP) $(UV) ## chapters and unit tests with the newest version o
 
 test-wheel: $(STAMP) $(UV) ## the built package in an empty environment, without a network
 	$(WAYS) wheel $(WAYS_ARGS)
+
+test-gpu: $(STAMP) ## the chapters that move to a GPU, on this machine's or on a pretended one
+	$(WAYS) gpu $(WAYS_ARGS)
 
 mutation: $(STAMP) ## seed mistakes one at a time in a copy: the tests must catch each (MUTATION_ARGS=--list)
 	$(ONE_THREAD) PYTHONPATH=tests $(PY) -m mutation $(MUTATION_ARGS)

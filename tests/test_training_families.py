@@ -98,6 +98,6 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any], Any]] = {
 def test_a_model_of_each_family_learns(family: str) -> None:
     torch.manual_seed(0)
     make, batches, loss_fn = FAMILIES[family]
-    config = TrainConfig(max_steps=40, learning_rate=0.02, warmup_steps=5, log_every=1)
+    config = TrainConfig(max_steps=40, learning_rate=0.01, warmup_steps=5, log_every=1)
     result = train(make(), batches(), config, loss_fn=loss_fn)
     assert result.history[-1]["loss"] < 0.8 * result.history[0]["loss"]

@@ -12,6 +12,8 @@ from conftest import opened
 from figures import part, saved_figures, start, wait_for
 from playwright.sync_api import Browser, Page
 
+from lmlib import widgets
+
 # One figure of each kind, and for those that run a model: the control that makes it run.
 FIGURES = {
     "ngram_explorer": ("01_chain_rule", "sample"),
@@ -53,6 +55,10 @@ class Running(NamedTuple):
     page: Page
     figure: Any
     traits: dict[str, Any]
+
+
+def test_every_kind_of_figure_is_among_them() -> None:
+    assert {name.replace("_", "") for name in FIGURES} == {name.lower() for name in widgets.__all__}
 
 
 @pytest.fixture(scope="module", params=FIGURES)

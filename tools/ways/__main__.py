@@ -1,13 +1,15 @@
-"""Try one way of coming to lmlib: `python -m tools.ways colab`, `oldest`, `newest` or `wheel`."""
+"""Try one way of coming to lmlib: `python -m tools.ways`, then the one and its options."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import lmlib
 from tools.tree import ROOT
 from tools.ways.chapters import Result, run_chapter
 from tools.ways.environments import (
@@ -24,6 +26,8 @@ EXTRAS = ("lab", "huggingface", "recipes", "book", "test")
 LIMIT_MB = 30
 # Chapters that need nothing but what lmlib ships; others fetch a corpus or another package.
 OFFLINE = ("01", "05")
+# Chapters that compute on lmlib.device().
+ON_DEVICE = ("05", "06", "07", "08", "09")
 
 
 def run_all(environment: Environment, chapters: list[Path], **how: Any) -> list[Result]:
@@ -99,6 +103,18 @@ def wheel(version: str, chapters: list[Path]) -> list[str]:
     return wrong + failures(run_all(environment, chapters, network=False, fresh=True))
 
 
+def gpu(chapters: list[Path]) -> list[str]:
+    """On the GPU that this machine has; else on one that is pretended."""
+    environment = Environment(Path(sys.prefix))
+    if lmlib.device().type != "cpu":
+        print(f"on {lmlib.device()}", flush=True)
+        return failures(run_all(environment, chapters))
+    print("no GPU is here; on one that is pretended (tools/ways/pretend_gpu.py)", flush=True)
+    # Nor can torch's tracer, which exports to ONNX, follow such a backend.
+    first = "from tools.ways.pretend_gpu import install; install()"
+    return failures(run_all(environment, chapters, first=first, without="import onnxruntime"))
+
+
 def _count(file: Path) -> int:
     if file.suffix == ".whl":
         with zipfile.ZipFile(file) as archive:
@@ -110,20 +126,23 @@ def _count(file: Path) -> int:
 def main() -> int:
     """Command line: see the top of this file."""
     parser = argparse.ArgumentParser(description="Try one way of coming to lmlib.")
-    parser.add_argument("way", choices=["colab", "oldest", "newest", "wheel"])
+    parser.add_argument("way", choices=["colab", "oldest", "newest", "wheel", "gpu"])
     parser.add_argument("--python", help="version of Python; of colab: which of its lists")
     parser.add_argument(
         "--chapters", nargs="*", help="beginnings of names, such as 01; all without"
     )
     parser.add_argument("--no-unit", action="store_true", help="run the chapters alone")
     options = parser.parse_args()
-    chosen = tuple(options.chapters or (OFFLINE if options.way == "wheel" else ("",)))
+    few = {"wheel": OFFLINE, "gpu": ON_DEVICE}
+    chosen = tuple(options.chapters or few.get(options.way, ("",)))
     stored = sorted((ROOT / "chapters").glob("*.ipynb"))
     chapters = [path for path in stored if path.name.startswith(chosen)]
     if options.way == "colab":
         wrong = colab(options.python or "3.12", chapters)
     elif options.way == "wheel":
         wrong = wheel(options.python or "3.12", chapters)
+    elif options.way == "gpu":
+        wrong = gpu(chapters)
     else:
         version = options.python or {"oldest": "3.10", "newest": "3.13"}[options.way]
         wrong = versions(options.way, version, chapters, not options.no_unit)

@@ -26,6 +26,7 @@ from nbclient import NotebookClient
 from nbval.plugin import coalesce_streams, transform_streams_for_comparison
 
 from tools.notebooks import CELL_SECONDS, ENVIRONMENT, WIDGET_VIEW, repository
+from tools.tree import ROOT
 from tools.ways.environments import Environment
 
 PNG = "image/png"
@@ -88,10 +89,17 @@ def _can_unshare() -> bool:
         return False
 
 
-def _kernel(environment: Environment, scratch: Path, network: bool) -> AsyncKernelManager:
+def _kernel(
+    environment: Environment, scratch: Path, network: bool, first: str
+) -> AsyncKernelManager:
     """A manager of kernels of this environment; without a network where none is wanted."""
     command = [str(environment.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     variables = {"PYTHONPATH": ""}
+    if first:
+        startup = scratch / "ipython/profile_default/startup"
+        startup.mkdir(parents=True)
+        (startup / "first.py").write_text(first, encoding="utf-8")
+        variables = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(scratch / "ipython")}
     if not network:
         if _can_unshare():
             command = ["unshare", "-rn", *command]
@@ -118,6 +126,8 @@ def run_chapter(
     address: str = "",
     network: bool = True,
     fresh: bool = False,
+    first: str = "",
+    without: str = "",
 ) -> Result:
     """Run a chapter and compare its text outputs with the stored ones, as `make nbval` does.
 
@@ -127,18 +137,22 @@ def run_chapter(
         address: where the set-up cell installs lmlib from; it runs as it is where this is empty.
         network: whether the kernel may open connections.
         fresh: as on a new machine, with no corpus fetched before the environment was made.
+        first: Python code that the kernel runs before the first cell.
+        without: cells with this in their source are left out.
     """
     stored = nbformat.read(path, as_version=4)
     notebook = with_address(stored, address) if address else copy.deepcopy(stored)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            if without and without in cell.source:
+                cell.source = ""
     with tempfile.TemporaryDirectory(prefix="ways") as name:
         scratch, folder = Path(name), Path(name, "content")
         folder.mkdir()
         client = NotebookClient(
             notebook,
-            km=_kernel(environment, scratch, network),
+            km=_kernel(environment, scratch, network, first),
             timeout=4 * CELL_SECONDS,
             allow_errors=True,
             resources={"metadata": {"path": str(folder)}},
@@ -153,6 +167,8 @@ def run_chapter(
     code = [pair for pair in pairs if pair[0].cell_type == "code"]
     figures, problems = 0, []
     for before, after in code:
+        if not after.source:
+            continue
         problems += problems_of(before.outputs, after)
         figures += sum(WIDGET_VIEW in output.get("data", {}) for output in after.outputs)
     return Result(path.stem, seconds, _seconds_of(code[0][1]), figures, problems)
