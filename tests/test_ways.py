@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from packaging.requirements import Requirement
-from stored_chapters import ROOT, cells, each_notebook, read
+from stored_chapters import NOTEBOOKS, ROOT, cells, each_notebook, read
 
 from lmlib.widgets import AttentionHeatmap
 from tools.notebooks import SETUP, WIDGET_VIEW, repository
+from tools.ways import __main__ as ways
 from tools.ways import chapters, environments
 from tools.ways.chapters import problems_of, run_chapter, texts, with_address
 
@@ -80,6 +81,15 @@ def test_a_setup_cell_that_names_another_place_is_not_run() -> None:
     cell = new_code_cell('%pip install "git+https://elsewhere"', metadata={"tags": ["setup"]})
     with pytest.raises(ValueError, match=r"must name git\+\S+ once"):
         with_address(new_notebook(cells=[cell]), "file:///x")
+
+
+def test_the_chapters_of_a_gpu_are_those_that_choose_a_device() -> None:
+    """And what a pretended one cannot run is one cell each."""
+    code = {path.name[:2]: [c.source for c in cells(path, "code")] for path in NOTEBOOKS}
+    choosing = {name for name, own in code.items() if "device = lmlib.device()" in "\n".join(own)}
+    assert choosing == set(ways.ON_DEVICE)
+    for words in ways.NOT_PRETENDED:
+        assert sum(words in source for own in code.values() for source in own) == 1
 
 
 def test_another_sdist_of_the_same_name_has_another_address(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Seed mistakes one at a time into a copy of the book, and see that `make test` meets each.
 
-    make mutation                               all of them; a few minutes
+    make mutation                               all of them; about an hour
     make mutation MUTATION_ARGS='--only mask'   those with a word in their names
     make mutation MUTATION_ARGS=--list          what there is
     make mutation MUTATION_ARGS=--full          the whole stage instead of a selection: hours

@@ -127,7 +127,7 @@ def run_chapter(
     network: bool = True,
     fresh: bool = False,
     first: str = "",
-    without: str = "",
+    without: tuple[str, ...] = (),
 ) -> Result:
     """Run a chapter and compare its text outputs with the stored ones, as `make nbval` does.
 
@@ -138,14 +138,14 @@ def run_chapter(
         network: whether the kernel may open connections.
         fresh: as on a new machine, with no corpus fetched before the environment was made.
         first: Python code that the kernel runs before the first cell.
-        without: cells with this in their source are left out.
+        without: cells with one of these in their source are left out.
     """
     stored = nbformat.read(path, as_version=4)
     notebook = with_address(stored, address) if address else copy.deepcopy(stored)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            if without and without in cell.source:
+            if any(words in cell.source for words in without):
                 cell.source = ""
     with tempfile.TemporaryDirectory(prefix="ways") as name:
         scratch, folder = Path(name), Path(name, "content")
