@@ -279,17 +279,18 @@ def zipped() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("p.tgz", tar("w:gz")),
-        ("p.tar.gz", tar("w:gz")),
-        ("p.tar.xz", tar("w:xz")),
-        ("p.whl", zipped()),
-        ("p.zip", zipped()),
-        ("p.deb", deb()),
-    ],
-)
+ARCHIVES = {
+    "p.tgz": tar("w:gz"),
+    "p.tar.gz": tar("w:gz"),
+    "p.tar.xz": tar("w:xz"),
+    "p.whl": zipped(),
+    "p.zip": zipped(),
+    "p.deb": deb(),
+}
+
+
+# Their bytes hold the time, so they may name no test: two processes would disagree on the names.
+@pytest.mark.parametrize(("name", "content"), ARCHIVES.items(), ids=list(ARCHIVES))
 def test_archives_are_read(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
