@@ -7,13 +7,11 @@ import sys
 import textwrap
 
 import pytest
-import torch
 from stored_chapters import ROOT
+from torch.utils import backend_registration
 
-# Of torch's backends in Python: `tools/ways/pretend_gpu.py` says which function makes them.
-pytest.importorskip("torch.utils.backend_registration")
 needs_backends = pytest.mark.skipif(
-    not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this torch has no backends in Python yet",
 )
 BEFORE = """

@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lmlib._inversion import by_inversion
+
 __all__ = [
     "Generator",
     "Generators",
@@ -50,11 +52,8 @@ def draw(logits: Tensor, u: Tensor) -> Tensor:
     """
     # Apple's mps has no float64.
     wide = logits.float() if logits.device.type == "mps" else logits.double()
-    cumulative = (wide - wide.amax(dim=-1, keepdim=True)).exp().cumsum(dim=-1)
-    target = u.to(wide)[:, None] * cumulative[:, -1:]
-    # Where nothing is left all is NaN: stay inside the vocabulary, the caller will say so.
-    token_ids = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    return token_ids.clamp(max=logits.shape[-1] - 1)
+    # Where nothing is left all is NaN, and the caller will say so.
+    return by_inversion((wide - wide.amax(dim=-1, keepdim=True)).exp(), u)
 
 
 def uniforms(generator: Generators, batch: int) -> Tensor:

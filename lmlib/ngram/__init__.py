@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 
 from lmlib._checks import check_not_negative
+from lmlib._inversion import by_inversion
 from lmlib._token_caches import TokenCaches, read_windows
 from lmlib.ngram._counts import Array, NGramCounts, token_array
 from lmlib.ngram._smoothing import NGramConfig, Smoothing
@@ -329,11 +330,8 @@ class NGramModel:
         tokens = [int(token) for token in prompt]
         start = [self.config.bos_id] * (self.config.order - 1)
         for _ in range(max_new_tokens):
-            # By inversion: torch.multinomial draws otherwise from one version of torch to the next.
-            cumulative = self.distribution(start + tokens).cumsum(0)
-            u = torch.rand((), generator=generator, dtype=cumulative.dtype)
-            token = int(torch.searchsorted(cumulative, u * cumulative[-1], right=True))
-            token = min(token, self.config.vocab_size - 1)  # where the product was rounded up
+            p = self.distribution(start + tokens)
+            token = int(by_inversion(p, torch.rand((), generator=generator, dtype=p.dtype)))
             if token == self.config.eos_id:
                 break
             tokens.append(token)

@@ -178,8 +178,8 @@ def perplexity(model: GPT, tokenizer: Tokenizer, poems: Sequence[Poem]) -> float
     """
     total, count, device = 0.0, 0, next(model.parameters()).device
     for inputs, targets in batches(tokenizer, poems, 8 * BATCH_TOKENS):
-        targets = targets[:, 1:]  # not of the form
-        log_probs = model(inputs.to(device))[:, 1:].float().log_softmax(dim=-1).cpu()
+        targets = targets[:, 1:].to(device)  # not of the form
+        log_probs = model(inputs.to(device))[:, 1:].float().log_softmax(dim=-1)
         chosen = log_probs.gather(2, targets.clamp(min=0)[..., None])[..., 0]
         total -= float(chosen[targets != IGNORE].sum())
         count += int((targets != IGNORE).sum())

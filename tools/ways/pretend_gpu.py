@@ -25,7 +25,6 @@ _LIBRARY = torch.library.Library("_", "IMPL")
 # A GPU, too, takes indices and masks that lie on the CPU.
 _INDEX = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index"}
 _MOVE = {"aten::_to_copy", "aten::copy_"}
-_TO_PYTHON = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"}
 
 
 class There(Tensor):
@@ -97,31 +96,29 @@ def compute(function: Any, args: Any, kwargs: Any) -> Any:
     """
     name = function._schema.name
     tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-    there = [isinstance(x, There) for x in tensors]
+    there = [x for x in tensors if isinstance(x, There)]
     # A number in a tensor of no dimension may lie on the CPU.
     bound = tensors[:1] if name in _INDEX else [x for x in tensors if x.dim()]
-    if name not in _MOVE and any(there) and not all(isinstance(x, There) for x in bound):
+    if name not in _MOVE and there and not all(isinstance(x, There) for x in bound):
         raise RuntimeError(
             f"{function}: expected all tensors to be on the same device, but found at least two "
             f"devices, {NAME}:0 and cpu!"
         )
     device = kwargs.get("device")
     if name == "aten::copy_":
-        on_gpu = there[0]
+        on_gpu = isinstance(tensors[0], There)
     else:
-        on_gpu = any(there) if device is None else torch.device(device).type == NAME
+        on_gpu = bool(there) if device is None else torch.device(device).type == NAME
     if on_gpu and kwargs.get("generator") is not None:
         raise RuntimeError(f"expected a {NAME!r} device type for generator but found 'cpu'")
 
     held_args, held_kwargs = pytree.tree_map(_held, (args, kwargs))
     out = function(*held_args, **held_kwargs)
-    if not on_gpu or name in _TO_PYTHON:
+    if not on_gpu:
         return out
     # What an operation changed in place is the tensor it was given.
-    known = {id(x.held): x for x in tensors if isinstance(x, There)}
-    return pytree.tree_map(
-        lambda x: known.get(id(x), There(x)) if isinstance(x, Tensor) else x, out
-    )
+    known = {id(x.held): x for x in there}
+    return pytree.tree_map_only(Tensor, lambda x: known[id(x)] if id(x) in known else There(x), out)
 
 
 def _held(x: Any) -> Any:
