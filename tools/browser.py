@@ -8,7 +8,7 @@ import http.server
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         """Say nothing: the tests' own messages matter."""
 
 
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path) -> contextlib.AbstractContextManager[str]:
     """Serve ``folder`` on a free local port and give its address."""
-    handler = functools.partial(_Handler, directory=str(folder))
+    return serving_by(functools.partial(_Handler, directory=str(folder)))
+
+
+@contextlib.contextmanager
+def serving_by(handler: Callable[..., Any]) -> Iterator[str]:
+    """Answer by ``handler`` on a free local port and give its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -7,6 +7,8 @@ The tests of the figures are those of the other files, which open the pages in F
 from __future__ import annotations
 
 import doctest
+import http.server
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,6 +55,8 @@ from test_translator_page import (  # noqa: F401
     write,
 )
 
+from tools.browser import serving_by
+
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
@@ -83,13 +87,44 @@ def test_every_page_opens_clean_and_every_figure_starts(browser: Browser, site: 
                 place.locator("[data-nl=figure]").wait_for()
                 expect(place).to_have_attribute("data-status", "ready")
                 figures += 1
-            for found in (watch.messages, watch.foreign, watch.failed):
-                if found:
-                    complaints.setdefault(path, []).extend(found)
-                    found.clear()
+            if found := watch.complaints():
+                complaints[path] = found
+            watch.clear()
     assert complaints == {}
     wanted = [(HTML / path).read_text("utf-8").count('class="nl-live"') for path in PAGES]
     assert figures == sum(wanted) > 10
+
+
+class InTwoHalves(http.server.BaseHTTPRequestHandler):
+    """A page with one formula, the second half of which comes late."""
+
+    formula = ("<math><msub><mi>d</mi>", "<mi>k</mi></msub></math>")
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        first, second = self.formula
+        self.wfile.write(f"<!doctype html><title>d</title><p>{first}".encode())
+        time.sleep(1)
+        self.wfile.write(second.encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the tests' own messages matter."""
+
+
+class LacksOne(InTwoHalves):
+    formula = ("<math><msub><mi>d</mi>", "</msub></math>")
+
+
+@pytest.mark.parametrize(("page_", "wrong"), [(InTwoHalves, 0), (LacksOne, 1)])
+def test_only_a_formula_that_stays_a_half_is_wrong(
+    browser: Browser, page_: type[InTwoHalves], wrong: int
+) -> None:
+    """Firefox complains of a formula as soon as it lays out a half of it that has arrived."""
+    with serving_by(page_) as site, opened(browser, site, "") as (page, watch):
+        assert watch.doubted == [page] * len(watch.doubted) != []
+        assert [text[:15] for text in watch.complaints()] == ["formula: <msub>"] * wrong
 
 
 def test_search_by_its_form_from_disk(browser: Browser) -> None:

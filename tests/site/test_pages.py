@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from axe_checks import violations
 from bs4 import BeautifulSoup
-from conftest import HTML, ROOT, Watch, built_pages, dead_links, opened
+from conftest import CHILDREN, HTML, ROOT, Watch, built_pages, dead_links, opened
 from playwright.sync_api import Browser, Page, expect
 
 from tools import page_table
@@ -21,10 +21,6 @@ CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
 NO_TEXT = ("404.html", "search.html")
 BUDGET = 1_000_000  # bytes, uncompressed, of a first visit before any interaction
 SEARCH_BUDGET = 1_500_000  # of the search page, which is the text of the whole book
-CHILDREN = {  # of the elements of MathML that have a fixed number of them
-    **dict.fromkeys(("mfrac", "mroot", "msub", "msup", "munder", "mover"), 2),
-    **dict.fromkeys(("msubsup", "munderover"), 3),
-}
 OVERFLOWING = """() => {
   const wide = document.documentElement.clientWidth;
   const scrolls = (e) => {
