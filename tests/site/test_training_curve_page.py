@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from figures import number, part, saved_figures, settled, start
 from looks import assert_fits_and_is_legible
+from playwright.sync_api import expect
 
 from lmlib.widgets.training_curve import AXES, TrainingCurve
 
@@ -262,6 +263,8 @@ def test_curve_plays_and_stops(curve: Any) -> None:
 def test_curve_hides_and_shows_its_runs(curve: Any) -> None:
     page, figure, lmlib = curve
     names = [run["name"] for run in lmlib.runs]
+    dashed = figure.locator(".tc-reference, .tc-reference-name")
+    expect(dashed).to_have_count(2 * len(lmlib.references))
     for run, name in enumerate(names):
         part(figure, f"run-{run}").click()
         lmlib.hidden = [*lmlib.hidden, name]
@@ -269,6 +272,7 @@ def test_curve_hides_and_shows_its_runs(curve: Any) -> None:
         if lmlib.hidden != names:
             assert_lines(page, figure, lmlib)
     assert "没有选中" in part(figure, "chart").text_content()
+    expect(dashed).to_have_count(0)  # their names would stand on the sentence
     for run in range(len(names)):
         part(figure, f"run-{run}").click()
         assert part(figure, f"run-{run}").get_attribute("aria-pressed") == "true"

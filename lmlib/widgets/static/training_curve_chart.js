@@ -147,11 +147,12 @@ function tcChart({ onMove, onKey, onGrab }) {
     drawn = what;
     const height = Math.round(Math.max(250, Math.min(390, 0.5 * width)));
     const trained = measure in TC_MEASURES;
-    const heights = !trained
+    const visible = series.filter((_, run) => shown(run));
+    // With no curve there is nothing to compare with, and the sentence below takes the middle.
+    const heights = !trained || !visible.length
       ? []
       : references.map(([, value]) => (measure === "perplexity" ? value : Math.log(value)));
     const known = logY ? heights.filter((y) => y > 0) : heights;
-    const visible = series.filter((_, run) => shown(run));
     scales = tcScales({ series: visible, heights: known, logX, logY, width, height, axis });
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("height", height);
@@ -160,7 +161,7 @@ function tcChart({ onMove, onKey, onGrab }) {
     });
     svg.replaceChildren(
       ...tcAxes(scales, { axis, name }),
-      ...(known.length === heights.length && trained
+      ...(known.length === heights.length && heights.length
         ? tcReferenceLines(references, heights, scales)
         : []),
       ...lines.flat(),
