@@ -37,6 +37,15 @@ FIRST_FIGURE = """addEventListener('DOMContentLoaded', () => {
   }).observe(place, { attributeFilter: ['data-status'] });
   place.scrollIntoView();
 })"""
+# The fonts of what a page shows are asked for when it is laid out, the figures near the screen when
+# it is drawn; a slow machine may pause before either.
+SETTLED = """async () => {
+  const drawn = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  do {
+    await drawn();
+    await document.fonts.ready;
+  } while (document.querySelector('.nl-live[data-status=loading]'));
+}"""
 # A page's policy lets Playwright wait for functions only, not for texts that it evaluates.
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
@@ -55,15 +64,16 @@ def pages() -> list[str]:
 
 
 def fetched(page: Page, address: str) -> dict[str, int]:
-    """Open an address and return what was fetched until nothing more came: address → bytes."""
+    """Open an address and return what was fetched until all of it was drawn: address → bytes."""
     requests: list[Request] = []
 
     def note(request: Request) -> None:
         requests.append(request)
 
-    page.on("requestfinished", note)
+    page.on("request", note)
     page.goto(address, wait_until="networkidle")
-    page.remove_listener("requestfinished", note)
+    page.evaluate(SETTLED)
+    page.remove_listener("request", note)
     answers = [(request.url, request.response()) for request in requests]
     return {url: len(answer.body()) for url, answer in answers if answer}
 

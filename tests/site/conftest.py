@@ -193,6 +193,7 @@ def borrowed(
     idle = _idle.setdefault((browser, site, repr(sorted(options.items()))), [])
     kept = idle.pop() if idle else new_page(browser, site, **options)
     context, page, watch = kept
+    page.bring_to_front()  # Firefox gives the focus to the page that was opened last
     page.goto(f"{site}/{path}", wait_until="load")
     viewport = page.viewport_size
     yield page, watch

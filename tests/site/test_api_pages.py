@@ -64,8 +64,7 @@ def test_search_leads_to_the_entry(name: str, open_page: Callable[..., Any], sit
     assert re.fullmatch(rf"lmlib\.\w+\.{re.escape(name)}", target)
     link.click()
     page.wait_for_url("**/book/api_*")
-    page.wait_for_timeout(300)
-    assert page.evaluate(IN_VIEW, target)
+    page.wait_for_function(IN_VIEW, arg=target)
     watch.assert_clean()
 
 
@@ -73,8 +72,7 @@ def test_a_chapter_leads_to_the_entry(open_page: Callable[..., Any]) -> None:
     page, watch = open_page("chapters/05_encoder_decoder.html", width=360, height=740)
     page.locator(".cell_input a", has_text="LearnedPositionalEmbedding").first.click()
     page.wait_for_url("**/book/api_*")
-    page.wait_for_timeout(300)
-    assert page.evaluate(IN_VIEW, "lmlib.positions.LearnedPositionalEmbedding")
+    page.wait_for_function(IN_VIEW, arg="lmlib.positions.LearnedPositionalEmbedding")
     watch.assert_clean()
 
 

@@ -137,7 +137,7 @@ def test_search_by_its_form_from_disk(browser: Browser) -> None:
 def test_a_foreign_script_is_blocked(open_page: Callable[..., Any]) -> None:
     page, watch = open_page("book/usage.html")
     watch.assert_clean()
-    page.evaluate("""() => document.head.append(
-      Object.assign(document.createElement('script'), { src: 'http://localhost:1/x.js' }))""")
-    page.wait_for_timeout(200)
+    with page.expect_console_message(lambda message: message.text.startswith("policy: ")):
+        page.evaluate("""() => document.head.append(
+          Object.assign(document.createElement('script'), { src: 'http://localhost:1/x.js' }))""")
     assert "policy: script-src-elem http://localhost:1/x.js" in " ".join(watch.messages)

@@ -104,8 +104,8 @@ def test_what_is_foreign_is_blocked(
 ) -> None:
     page, watch = open_page("book/usage.html", from_disk=scheme == "file")
     watch.assert_clean()
-    page.evaluate(INJECTED[directive])
-    page.wait_for_timeout(100)
+    with page.expect_console_message(lambda message: message.text.startswith("policy: ")):
+        page.evaluate(INJECTED[directive])
     blocked = [message for message in watch.messages if message.startswith("error: policy: ")]
     assert len(blocked) == 1, watch.messages
     assert blocked[0].startswith(f"error: policy: {directive.split()[0]} ")

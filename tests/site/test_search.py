@@ -100,7 +100,7 @@ def test_what_does_not_stand_there_is_not_found(
 def test_search_opens_from_any_page_by_keyboard(open_page: Callable[..., Any]) -> None:
     page, watch = open_page("chapters/05_encoder_decoder.html")
     page.keyboard.press("Control+k")
-    page.wait_for_timeout(200)
+    expect(page.locator(".search-dialog input")).to_be_focused()
     page.keyboard.type("因果掩码")
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=*")

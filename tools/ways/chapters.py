@@ -39,7 +39,8 @@ _NOT_COMPARED = {
 _FROM_PIP = re.compile(r"^(?:\x1b\[\d*m)*(?:WARNING: |\[notice\] |Note: ).*\n?", re.MULTILINE)
 # The bar of a corpus that is fetched; here and there one lies in the cache, and there is none.
 _BAR = re.compile(r"^[^\n]*\d%\|[^\n]*\n?", re.MULTILINE)
-# Python code that a kernel without a network runs first, where no network namespace can be had.
+# What a kernel without a network, and every Python that it starts, runs first where no network
+# namespace can be had.
 _NO_SOCKETS = '''\
 """No connection leaves this machine."""
 import socket
