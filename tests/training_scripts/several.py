@@ -99,6 +99,8 @@ def main() -> None:
         if row["step"] == 4:
             signal.raise_signal(signal.SIGINT)
 
+    # A job in the background of a shell's script starts with SIGINT ignored, as tests may well do.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config = TrainConfig(save_every=2, accumulate=2, **CONFIG)
     model = small_gpt()
     batches = Batches(DATA, 4)
