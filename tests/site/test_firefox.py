@@ -39,6 +39,7 @@ from test_poem_writer_page import (  # noqa: F401
     test_the_first_touch_loads_once_and_the_stored_poem_comes_out_again,
     writer,
 )
+from test_policy import inject
 from test_search import (
     assert_found_by_the_dialog,
     test_search_opens_from_any_page_by_keyboard,  # noqa: F401
@@ -137,7 +138,5 @@ def test_search_by_its_form_from_disk(browser: Browser) -> None:
 def test_a_foreign_script_is_blocked(open_page: Callable[..., Any]) -> None:
     page, watch = open_page("book/usage.html")
     watch.assert_clean()
-    with page.expect_console_message(lambda message: message.text.startswith("policy: ")):
-        page.evaluate("""() => document.head.append(
-          Object.assign(document.createElement('script'), { src: 'http://localhost:1/x.js' }))""")
+    inject(page, "script-src-elem")
     assert "policy: script-src-elem http://localhost:1/x.js" in " ".join(watch.messages)

@@ -54,6 +54,12 @@ def directives(soup: BeautifulSoup) -> dict[str, list[str]]:
     return {name: sources for name, *sources in parts}
 
 
+def inject(page: Any, directive: str) -> None:
+    """Do what this directive must stop, and wait until the browser says that the policy did."""
+    with page.expect_console_message(lambda message: message.text.startswith("policy: ")):
+        page.evaluate(INJECTED[directive])
+
+
 def test_every_kind_of_page_is_there() -> None:
     for path in ("404.html", "index.html", "search.html", CHAPTER):
         assert path in PAGES
@@ -104,8 +110,7 @@ def test_what_is_foreign_is_blocked(
 ) -> None:
     page, watch = open_page("book/usage.html", from_disk=scheme == "file")
     watch.assert_clean()
-    with page.expect_console_message(lambda message: message.text.startswith("policy: ")):
-        page.evaluate(INJECTED[directive])
+    inject(page, directive)
     blocked = [message for message in watch.messages if message.startswith("error: policy: ")]
     assert len(blocked) == 1, watch.messages
     assert blocked[0].startswith(f"error: policy: {directive.split()[0]} ")
